@@ -1,0 +1,2 @@
+//! The `firecrest` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Runs language models and embedding models from GGUF files.
+#![cfg_attr(docsrs, feature(doc_cfg))]

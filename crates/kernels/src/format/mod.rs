@@ -1,0 +1,108 @@
+//! Tensor formats: how the bytes of a GGUF tensor stand for numbers.
+//!
+//! [`Format`] names every format; a type that implements [`Quant`] says how one quantized format is laid out.
+
+mod quant;
+
+pub use quant::{CHUNK, Codes, GROUPS, Quant, Scales};
+
+macro_rules! formats {
+    ($($name:ident = $id:literal: $len:literal in $bytes:literal,)+) => {
+        /// A GGML tensor format, spelt as in GGUF.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(non_camel_case_types, missing_docs)]
+        #[repr(u32)]
+        pub enum Format {
+            $($name = $id,)+
+        }
+
+        impl Format {
+            /// Every format, in the order of their GGML type ids.
+            pub const ALL: &'static [Format] = &[$(Format::$name),+];
+
+            /// The format with this GGML type id.
+            pub const fn from_id(id: u32) -> Option<Format> {
+                match id {
+                    $($id => Some(Format::$name),)+
+                    _ => None,
+                }
+            }
+
+            /// The name, as GGUF tools spell it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Format::$name => stringify!($name),)+
+                }
+            }
+
+            /// Values in a block.
+            pub const fn block_len(self) -> usize {
+                match self {
+                    $(Format::$name => $len,)+
+                }
+            }
+
+            /// Bytes of a block.
+            pub const fn block_bytes(self) -> usize {
+                match self {
+                    $(Format::$name => $bytes,)+
+                }
+            }
+        }
+    };
+}
+
+// Type ids 4, 5, 31 to 33 and 36 to 38 belonged to formats that GGML has removed.
+formats! {
+    F32 = 0: 1 in 4,
+    F16 = 1: 1 in 2,
+    Q4_0 = 2: 32 in 18,
+    Q4_1 = 3: 32 in 20,
+    Q5_0 = 6: 32 in 22,
+    Q5_1 = 7: 32 in 24,
+    Q8_0 = 8: 32 in 34,
+    Q8_1 = 9: 32 in 36,
+    Q2_K = 10: 256 in 84,
+    Q3_K = 11: 256 in 110,
+    Q4_K = 12: 256 in 144,
+    Q5_K = 13: 256 in 176,
+    Q6_K = 14: 256 in 210,
+    Q8_K = 15: 256 in 292,
+    IQ2_XXS = 16: 256 in 66,
+    IQ2_XS = 17: 256 in 74,
+    IQ3_XXS = 18: 256 in 98,
+    IQ1_S = 19: 256 in 50,
+    IQ4_NL = 20: 32 in 18,
+    IQ3_S = 21: 256 in 110,
+    IQ2_S = 22: 256 in 82,
+    IQ4_XS = 23: 256 in 136,
+    I8 = 24: 1 in 1,
+    I16 = 25: 1 in 2,
+    I32 = 26: 1 in 4,
+    I64 = 27: 1 in 8,
+    F64 = 28: 1 in 8,
+    IQ1_M = 29: 256 in 56,
+    BF16 = 30: 1 in 2,
+    TQ1_0 = 34: 256 in 54,
+    TQ2_0 = 35: 256 in 66,
+    MXFP4 = 39: 32 in 17,
+    NVFP4 = 40: 64 in 36,
+    Q1_0 = 41: 128 in 18,
+    Q2_0 = 42: 64 in 18,
+}
+
+impl Format {
+    /// Bytes of a row of `len` values, or `None` where `len` is not whole blocks or the size overflows.
+    pub const fn row_bytes(self, len: usize) -> Option<usize> {
+        if len % self.block_len() != 0 {
+            return None;
+        }
+        (len / self.block_len()).checked_mul(self.block_bytes())
+    }
+}
+
+impl core::fmt::Display for Format {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,1 @@
+//! What tests share: tolerances, seeded data, and a writer of tiny GGUF files that shares no code with the reader.

@@ -1,0 +1,2 @@
+//! The one place for automation: `cargo xtask <task>`.
+fn main() {}
