@@ -1,9 +1,19 @@
 //! Tensor formats: how the bytes of a GGUF tensor stand for numbers.
 //!
-//! [`Format`] names every format; a type that implements [`Quant`] says how one quantized format is laid out.
+//! [`Format`] names every format; a type that implements [`Quant`] says how one quantized format is laid out, and
+//! [`with_quant!`](crate::with_quant) leads from the one to the other. To add a format: a line in `formats!`, a type,
+//! a line in `with_quant!`.
 
+mod block;
+mod dequantize;
+pub mod float;
+mod k_quants;
+mod legacy;
 mod quant;
 
+pub use dequantize::dequantize;
+pub use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};
+pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1};
 pub use quant::{CHUNK, Codes, GROUPS, Quant, Scales};
 
 macro_rules! formats {
@@ -89,6 +99,37 @@ formats! {
     NVFP4 = 40: 64 in 36,
     Q1_0 = 41: 128 in 18,
     Q2_0 = 42: 64 in 18,
+}
+
+/// Evaluates an expression that is generic over [`Quant`](crate::format::Quant) for a format known only at run time.
+///
+/// `with_quant!(format, Q => f::<Q>(..))` is `Some(f::<Q4_0>(..))` where `format` is [`Format::Q4_0`], and so on for
+/// every quantized format; it is `None` for the plain scalar types.
+///
+/// ```
+/// use firecrest_kernels::{format::{Format, Quant}, with_quant};
+///
+/// assert_eq!(with_quant!(Format::Q6_K, Q => Q::GROUP), Some(16));
+/// assert_eq!(with_quant!(Format::F16, Q => Q::GROUP), None);
+/// ```
+#[macro_export]
+macro_rules! with_quant {
+    (@match $format:expr, $Q:ident => $body:expr; $($name:ident)+) => {
+        match $format {
+            $($crate::format::Format::$name => $crate::with_quant!(@arm $Q = $name => $body),)+
+            _ => None,
+        }
+    };
+    (@arm $Q:ident = $name:ident => $body:expr) => {{
+        type $Q = $crate::format::$name;
+        Some($body)
+    }};
+    ($format:expr, $Q:ident => $body:expr) => {
+        $crate::with_quant!(@match $format, $Q => $body;
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q8_1
+            Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K
+        )
+    };
 }
 
 impl Format {

@@ -33,6 +33,11 @@ pub struct Scales {
     pub offset: [f32; GROUPS],
 }
 
+impl Scales {
+    /// No weights at all.
+    pub const ZERO: Scales = Scales { scale: [0.0; GROUPS], offset: [0.0; GROUPS] };
+}
+
 /// A quantized format: its layout, and how a chunk of it unpacks to integers and scales.
 ///
 /// A chunk is up to [`CHUNK`] consecutive weights of one row: whole blocks, fewer than `CHUNK` weights only at the end

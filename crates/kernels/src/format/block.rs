@@ -1,0 +1,94 @@
+//! Steps that the layouts of several formats share. All are forced inline, to be compiled with the CPU features of
+//! the operation that unpacks.
+
+use super::float::f16_to_f32;
+use super::quant::Scales;
+
+/// The `N` bytes at `AT` of a block; that they lie inside is checked at compile time.
+#[inline(always)]
+pub(super) fn field<const AT: usize, const N: usize, const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; N] {
+    const { assert!(AT + N <= BYTES) };
+    match block[AT..].first_chunk() {
+        Some(field) => field,
+        None => unreachable!(),
+    }
+}
+
+/// The little-endian f16 at `AT` of a block.
+#[inline(always)]
+pub(super) fn f16_at<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> f32 {
+    f16_to_f32(u16::from_le_bytes(*field::<AT, 2, BYTES>(block)))
+}
+
+/// The scales of a chunk whose blocks have one `(scale, offset)` for each `32 * GROUPS_A_BLOCK` weights.
+#[inline(always)]
+pub(super) fn block_scales<const BYTES: usize, const GROUPS_A_BLOCK: usize>(
+    chunk: &[u8],
+    of_block: impl Fn(&[u8; BYTES]) -> (f32, f32),
+) -> Scales {
+    let mut scales = Scales::ZERO;
+    let groups =
+        scales.scale.chunks_exact_mut(GROUPS_A_BLOCK).zip(scales.offset.chunks_exact_mut(GROUPS_A_BLOCK));
+    for ((scale, offset), block) in groups.zip(chunk.as_chunks::<BYTES>().0) {
+        let (of_scale, of_offset) = of_block(block);
+        scale.fill(of_scale);
+        offset.fill(of_offset);
+    }
+    scales
+}
+
+/// The codes of a pair of blocks of 32 weights.
+#[inline(always)]
+pub(super) fn block_codes<const BYTES: usize>(
+    chunk: &[u8],
+    pair: usize,
+    of_block: impl Fn(&[u8; BYTES]) -> [i8; 32],
+) -> [i8; 64] {
+    let mut codes = [0; 64];
+    let blocks = chunk.as_chunks::<BYTES>().0.iter().skip(2 * pair);
+    for (codes, block) in codes.as_chunks_mut::<32>().0.iter_mut().zip(blocks) {
+        *codes = of_block(block);
+    }
+    codes
+}
+
+/// The block of 256 weights that fills a chunk, if `pair` is one of its four.
+#[inline(always)]
+pub(super) fn super_block<const BYTES: usize>(chunk: &[u8], pair: usize) -> Option<&[u8; BYTES]> {
+    if pair < 4 { chunk.first_chunk() } else { None }
+}
+
+/// 32 nibbles: the low halves of 16 bytes, then the high halves.
+#[inline(always)]
+pub(super) fn nibbles(bytes: &[u8; 16]) -> [i8; 32] {
+    let mut codes = [0; 32];
+    for j in 0..16 {
+        codes[j] = (bytes[j] & 15) as i8;
+        codes[j + 16] = (bytes[j] >> 4) as i8;
+    }
+    codes
+}
+
+/// Two-bit codes `64 * pair ..` of 256: each half of the block has 32 bytes, and its four runs of 32 weights lie in
+/// the bits 0-1, 2-3, 4-5 and 6-7 of all of them.
+#[inline(always)]
+pub(super) fn crumbs(bytes: &[u8; 64], pair: usize) -> [i8; 64] {
+    let bytes = &bytes.as_chunks::<32>().0[pair / 2];
+    let shift = 4 * (pair % 2);
+    let mut codes = [0; 64];
+    for j in 0..32 {
+        codes[j] = ((bytes[j] >> shift) & 3) as i8;
+        codes[j + 32] = ((bytes[j] >> (shift + 2)) & 3) as i8;
+    }
+    codes
+}
+
+/// Sets bit `BIT` of the codes `64 * pair ..` of 256 weights: the runs of 32 weights lie in the bits 0, 1, .. 7 of 32
+/// bytes.
+#[inline(always)]
+pub(super) fn add_high_bits<const BIT: u32>(codes: &mut [i8; 64], bytes: &[u8; 32], pair: usize) {
+    for j in 0..32 {
+        codes[j] |= (((bytes[j] >> (2 * pair)) & 1) << BIT) as i8;
+        codes[j + 32] |= (((bytes[j] >> (2 * pair + 1)) & 1) << BIT) as i8;
+    }
+}

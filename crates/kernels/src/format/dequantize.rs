@@ -1,0 +1,66 @@
+//! From the bytes of a row to f32.
+
+use super::float::{bf16_to_f32, f16_to_f32};
+use super::{CHUNK, Codes, Format, Quant};
+use crate::with_quant;
+
+impl Format {
+    /// Writes the values of a row of any format to `out`; bit for bit what GGML's own dequantization gives.
+    ///
+    /// Types wider than f32 (`F64`, `I32`, `I64`) are rounded to it.
+    ///
+    /// Panics if `row` is not the [`Format::row_bytes`] of `out.len()` values.
+    pub fn dequantize(self, row: &[u8], out: &mut [f32]) {
+        assert_eq!(self.row_bytes(out.len()), Some(row.len()), "bytes of a row of {} {self}", out.len());
+        match self {
+            Format::F32 => scalars(row, out, f32::from_le_bytes),
+            Format::F16 => scalars(row, out, |bytes| f16_to_f32(u16::from_le_bytes(bytes))),
+            Format::BF16 => scalars(row, out, |bytes| bf16_to_f32(u16::from_le_bytes(bytes))),
+            Format::F64 => scalars(row, out, |bytes| f64::from_le_bytes(bytes) as f32),
+            Format::I8 => scalars(row, out, |bytes| i8::from_le_bytes(bytes) as f32),
+            Format::I16 => scalars(row, out, |bytes| i16::from_le_bytes(bytes) as f32),
+            Format::I32 => scalars(row, out, |bytes| i32::from_le_bytes(bytes) as f32),
+            Format::I64 => scalars(row, out, |bytes| i64::from_le_bytes(bytes) as f32),
+            quantized => {
+                with_quant!(quantized, Q => dequantize::<Q>(row, out)).expect("every other format is a Quant")
+            }
+        }
+    }
+}
+
+/// Writes the weights of a row of a quantized format to `out`; bit for bit what GGML's own dequantization gives.
+///
+/// This is the definition of [`Quant`] evaluated in f32, each step rounded. That it equals GGML in all bits holds
+/// because every format computes `scale` and `offset` in GGML's order, and what GGML may do differently after that
+/// (a sign, or a factor of 1/8, applied to the scale or to the integer) is exact either way.
+///
+/// Stops at the shorter of `row` and `out`.
+#[inline(always)]
+pub fn dequantize<Q: Quant>(row: &[u8], out: &mut [f32]) {
+    let chunk_bytes = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
+    let zero = match Q::CODES {
+        Codes::Unsigned { zero, .. } => zero as i32,
+        Codes::Signed => 0,
+    };
+    for (chunk, out) in row.chunks(chunk_bytes).zip(out.chunks_mut(CHUNK)) {
+        let scales = Q::scales(chunk);
+        for (pair, out) in out.chunks_mut(64).enumerate() {
+            let codes = Q::codes(chunk, pair);
+            let first_group = pair * 64 / Q::GROUP;
+            for (g, (out, codes)) in out.chunks_mut(Q::GROUP).zip(codes.chunks(Q::GROUP)).enumerate() {
+                let (scale, offset) = (scales.scale[first_group + g], scales.offset[first_group + g]);
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    let weight = scale * (code as i32 - zero) as f32;
+                    // Adding an absent offset would turn -0 into 0.
+                    *out = if Q::OFFSET { weight + offset } else { weight };
+                }
+            }
+        }
+    }
+}
+
+fn scalars<const N: usize>(row: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    for (out, bytes) in out.iter_mut().zip(row.as_chunks::<N>().0) {
+        *out = value(*bytes);
+    }
+}

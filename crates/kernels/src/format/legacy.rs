@@ -1,0 +1,182 @@
+//! The first GGML formats: blocks of 32 weights with one scale, and those with an offset.
+
+use super::Format;
+use super::block::{block_codes, block_scales, f16_at, field, nibbles};
+use super::quant::{Codes, Quant, Scales};
+
+/// Four bits, symmetric: `d * (q - 8)`.
+///
+/// | bytes | field | |
+/// |---|---|---|
+/// | 0..2 | `d` | f16 scale |
+/// | 2..18 | `qs` | weight `j` is the low half of byte `j`, weight `j + 16` the high half |
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct Q4_0;
+
+impl Quant for Q4_0 {
+    const FORMAT: Format = Format::Q4_0;
+    const GROUP: usize = 32;
+    const CODES: Codes = Codes::Unsigned { zero: 8, max: 15 };
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn scales(chunk: &[u8]) -> Scales {
+        block_scales::<18, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+    }
+
+    #[inline(always)]
+    fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
+        block_codes::<18>(chunk, pair, |block| nibbles(field::<2, 16, _>(block)))
+    }
+}
+
+/// Four bits with an offset: `d * q + m`.
+///
+/// | bytes | field | |
+/// |---|---|---|
+/// | 0..2 | `d` | f16 scale |
+/// | 2..4 | `m` | f16 offset |
+/// | 4..20 | `qs` | as in [`Q4_0`] |
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct Q4_1;
+
+impl Quant for Q4_1 {
+    const FORMAT: Format = Format::Q4_1;
+    const GROUP: usize = 32;
+    const CODES: Codes = Codes::Unsigned { zero: 0, max: 15 };
+    const OFFSET: bool = true;
+
+    #[inline(always)]
+    fn scales(chunk: &[u8]) -> Scales {
+        block_scales::<20, 1>(chunk, |block| (f16_at::<0, _>(block), f16_at::<2, _>(block)))
+    }
+
+    #[inline(always)]
+    fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
+        block_codes::<20>(chunk, pair, |block| nibbles(field::<4, 16, _>(block)))
+    }
+}
+
+/// Five bits, symmetric: `d * (q - 16)`.
+///
+/// | bytes | field | |
+/// |---|---|---|
+/// | 0..2 | `d` | f16 scale |
+/// | 2..6 | `qh` | u32 whose bit `j` is the fifth bit of weight `j` |
+/// | 6..22 | `qs` | the low four bits, as in [`Q4_0`] |
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct Q5_0;
+
+impl Quant for Q5_0 {
+    const FORMAT: Format = Format::Q5_0;
+    const GROUP: usize = 32;
+    const CODES: Codes = Codes::Unsigned { zero: 16, max: 31 };
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn scales(chunk: &[u8]) -> Scales {
+        block_scales::<22, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+    }
+
+    #[inline(always)]
+    fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
+        block_codes::<22>(chunk, pair, |block| five_bits(field::<6, 16, _>(block), field::<2, 4, _>(block)))
+    }
+}
+
+/// Five bits with an offset: `d * q + m`.
+///
+/// | bytes | field | |
+/// |---|---|---|
+/// | 0..2 | `d` | f16 scale |
+/// | 2..4 | `m` | f16 offset |
+/// | 4..8 | `qh` | u32 whose bit `j` is the fifth bit of weight `j` |
+/// | 8..24 | `qs` | the low four bits, as in [`Q4_0`] |
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct Q5_1;
+
+impl Quant for Q5_1 {
+    const FORMAT: Format = Format::Q5_1;
+    const GROUP: usize = 32;
+    const CODES: Codes = Codes::Unsigned { zero: 0, max: 31 };
+    const OFFSET: bool = true;
+
+    #[inline(always)]
+    fn scales(chunk: &[u8]) -> Scales {
+        block_scales::<24, 1>(chunk, |block| (f16_at::<0, _>(block), f16_at::<2, _>(block)))
+    }
+
+    #[inline(always)]
+    fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
+        block_codes::<24>(chunk, pair, |block| five_bits(field::<8, 16, _>(block), field::<4, 4, _>(block)))
+    }
+}
+
+/// Eight bits: `d * q`.
+///
+/// | bytes | field | |
+/// |---|---|---|
+/// | 0..2 | `d` | f16 scale |
+/// | 2..34 | `qs` | 32 i8 |
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct Q8_0;
+
+impl Quant for Q8_0 {
+    const FORMAT: Format = Format::Q8_0;
+    const GROUP: usize = 32;
+    const CODES: Codes = Codes::Signed;
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn scales(chunk: &[u8]) -> Scales {
+        block_scales::<34, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+    }
+
+    #[inline(always)]
+    fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
+        block_codes::<34>(chunk, pair, |block| field::<2, 32, _>(block).map(|q| q as i8))
+    }
+}
+
+/// Eight bits, with the sum that products with [`Q4_1`] need: `d * q`. GGML uses it for activations only.
+///
+/// | bytes | field | |
+/// |---|---|---|
+/// | 0..2 | `d` | f16 scale |
+/// | 2..4 | `s` | f16 `d * sum(qs)`, redundant |
+/// | 4..36 | `qs` | 32 i8 |
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct Q8_1;
+
+impl Quant for Q8_1 {
+    const FORMAT: Format = Format::Q8_1;
+    const GROUP: usize = 32;
+    const CODES: Codes = Codes::Signed;
+    const OFFSET: bool = false;
+
+    #[inline(always)]
+    fn scales(chunk: &[u8]) -> Scales {
+        block_scales::<36, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+    }
+
+    #[inline(always)]
+    fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
+        block_codes::<36>(chunk, pair, |block| field::<4, 32, _>(block).map(|q| q as i8))
+    }
+}
+
+#[inline(always)]
+fn five_bits(qs: &[u8; 16], qh: &[u8; 4]) -> [i8; 32] {
+    let high = u32::from_le_bytes(*qh);
+    let mut codes = nibbles(qs);
+    for j in 0..32 {
+        codes[j] |= (((high >> j) & 1) << 4) as i8;
+    }
+    codes
+}
