@@ -6,3 +6,5 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod format;
+pub mod isa;
+pub mod ops;

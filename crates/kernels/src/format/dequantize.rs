@@ -2,6 +2,7 @@
 
 use super::float::{bf16_to_f32, f16_to_f32};
 use super::{CHUNK, Codes, Format, Quant};
+use crate::isa::Isa;
 use crate::with_quant;
 
 impl Format {
@@ -57,6 +58,36 @@ pub fn dequantize<Q: Quant>(row: &[u8], out: &mut [f32]) {
             }
         }
     }
+}
+
+/// As [`Format::dequantize`], with vector steps for the float formats that weights come in.
+#[inline(always)]
+pub(crate) fn widen<I: Isa>(isa: I, format: Format, row: &[u8], out: &mut [f32]) {
+    let whole = out.len() / 16 * 16;
+    let (lines, _) = out.as_chunks_mut::<16>();
+    match format {
+        Format::F16 => {
+            for (line, bytes) in lines.iter_mut().zip(row.as_chunks::<32>().0) {
+                isa.store_f32(isa.load_f16(&bits(bytes)), line);
+            }
+        }
+        Format::BF16 => {
+            for (line, bytes) in lines.iter_mut().zip(row.as_chunks::<32>().0) {
+                *line = bits(bytes).map(bf16_to_f32);
+            }
+        }
+        _ => return format.dequantize(row, out),
+    }
+    format.dequantize(&row[2 * whole..], &mut out[whole..]);
+}
+
+#[inline(always)]
+fn bits(bytes: &[u8; 32]) -> [u16; 16] {
+    let mut bits = [0; 16];
+    for (bits, bytes) in bits.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *bits = u16::from_le_bytes(*bytes);
+    }
+    bits
 }
 
 fn scalars<const N: usize>(row: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {

@@ -12,6 +12,7 @@ mod legacy;
 mod quant;
 
 pub use dequantize::dequantize;
+pub(crate) use dequantize::widen;
 pub use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};
 pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1};
 pub use quant::{CHUNK, Codes, GROUPS, Quant, Scales};
@@ -135,7 +136,7 @@ macro_rules! with_quant {
 impl Format {
     /// Bytes of a row of `len` values, or `None` where `len` is not whole blocks or the size overflows.
     pub const fn row_bytes(self, len: usize) -> Option<usize> {
-        if len % self.block_len() != 0 {
+        if !len.is_multiple_of(self.block_len()) {
             return None;
         }
         (len / self.block_len()).checked_mul(self.block_bytes())

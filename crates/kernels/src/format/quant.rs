@@ -1,6 +1,7 @@
 //! The view that every operation has of a quantized format.
 
 use super::Format;
+use crate::isa::Isa;
 
 /// Weights that operations take at a time: the largest block of any format, and a multiple of all the others.
 pub const CHUNK: usize = 256;
@@ -57,4 +58,18 @@ pub trait Quant: Copy + Send + Sync + 'static {
 
     /// The codes of weights `64 * pair .. 64 * pair + 64` of a chunk, in order; zero past the end of the chunk.
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64];
+
+    /// As [`Quant::scales`], in vectors: scales and offsets. Formats whose products matter override this.
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        let scales = Self::scales(chunk);
+        (isa.load_f32(&scales.scale), isa.load_f32(&scales.offset))
+    }
+
+    /// As [`Quant::codes`], in a vector; past the end of the chunk anything. Formats whose products matter override
+    /// this.
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        isa.load(&Self::codes(chunk, pair).map(|code| code as u8))
+    }
 }

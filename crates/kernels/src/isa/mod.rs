@@ -1,0 +1,246 @@
+//! Instruction sets: the few vector steps that every operation is written over.
+//!
+//! A value of an [`Isa`] type exists only where detection created it, so holding one is the proof that its
+//! instructions may run. All of them offer vectors of the same logical width, 64 bytes (16 lanes of 32 bits), made of
+//! one, two or four registers: an operation sums in the same order everywhere, whatever the register width.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))]
+mod parts;
+mod scalar;
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use scalar::Scalar;
+
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Neon, NeonDot};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use simd128::Simd128;
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512, Avx512Vnni, Sse41};
+
+/// Lanes of 32 bits in a vector.
+pub const LANES: usize = 16;
+
+/// An operation, written once over every instruction set.
+pub trait Op {
+    /// What it returns.
+    type Output;
+    /// Runs it. Implementations are `#[inline(always)]`, so that the body is compiled with the features of `I`.
+    fn eval<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// The vector steps of one instruction set.
+///
+/// `Bytes` holds 64 bytes, `I32` 16 integers, `F32` 16 floats; lane `i` of an `I32` covers bytes `4 * i .. 4 * i + 4`.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// As in logs and `FIRECREST_ISA`.
+    const NAME: &'static str;
+    /// Rows that a matrix × vector product keeps in flight.
+    const ROWS: usize;
+    /// Tokens that a matrix product keeps in flight.
+    const TOKENS: usize;
+    /// Added to signed codes before [`Isa::dot_unsigned`] where that takes the whole range of `u8`. Zero: signed codes
+    /// go to [`Isa::dot_signed`] as they are.
+    const SIGNED_BIAS: u8;
+
+    /// 64 bytes.
+    type Bytes: Copy;
+    /// 16 signed integers of 32 bits.
+    type I32: Copy;
+    /// 16 floats of 32 bits.
+    type F32: Copy;
+
+    // Bytes
+
+    /// The 64 bytes.
+    fn load(self, from: &[u8; 64]) -> Self::Bytes;
+    /// Writes the 64 bytes.
+    fn store(self, v: Self::Bytes, to: &mut [u8; 64]);
+    /// `low` in bytes 0..32, `high` in 32..64.
+    fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> Self::Bytes;
+    /// `from` twice; the first copy's 16-bit words shifted right by `low` bits, the second's by `high`. Bits of a
+    /// neighbouring byte shift in, so a mask has to follow.
+    fn load_twice_shifted(self, from: &[u8; 32], low: u32, high: u32) -> Self::Bytes;
+    /// The low, then the high halves of the bytes of `first`, then those of `second`.
+    fn load_nibbles(self, first: &[u8; 16], second: &[u8; 16]) -> Self::Bytes;
+    /// Four bytes, 16 times.
+    fn splat4(self, from: &[u8; 4]) -> Self::Bytes;
+    /// One byte, 64 times.
+    fn splat_byte(self, byte: u8) -> Self::Bytes;
+    /// `byte` where a bit of `bits` is set, else 0; bit `i` rules byte `i`.
+    fn expand_bits(self, bits: u64, byte: u8) -> Self::Bytes;
+    /// Bitwise and.
+    fn and(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Bitwise or.
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Bitwise exclusive or.
+    fn xor(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// 16-bit words shifted right; a mask has to follow.
+    fn shift_right<const BITS: i32>(self, v: Self::Bytes) -> Self::Bytes;
+    /// 16-bit words shifted left; the bits that leave a byte must be clear.
+    fn shift_left<const BITS: i32>(self, v: Self::Bytes) -> Self::Bytes;
+    /// `table[i]` for each byte `i`, which is below 16.
+    fn lookup(self, table: &[i8; 16], indices: Self::Bytes) -> Self::Bytes;
+    /// Output vector `q` holds 4-byte group `q` of each of the 16 rows.
+    #[inline(always)]
+    fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) {
+        for (r, row) in rows.iter().enumerate() {
+            for (quad, line) in row.as_chunks::<4>().0.iter().zip(out.iter_mut()) {
+                line.as_chunks_mut::<4>().0[r] = *quad;
+            }
+        }
+    }
+    /// Asks for the cache line at `bytes[at]`, if there is one.
+    fn prefetch(self, bytes: &[u8], at: usize);
+
+    // Integers
+
+    /// One integer in all lanes.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// `a - b`.
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Adds to each lane the four products of its bytes: `codes` from 0 to 127 (to 255 where [`Isa::SIGNED_BIAS`] is
+    /// not zero), `x` signed.
+    fn dot_unsigned(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// Adds to each lane the four products of its bytes, both signed, `x` above -128.
+    fn dot_signed(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// To floats.
+    fn to_f32(self, v: Self::I32) -> Self::F32;
+
+    // Floats
+
+    /// 16 floats.
+    fn load_f32(self, from: &[f32; 16]) -> Self::F32;
+    /// Writes 16 floats.
+    fn store_f32(self, v: Self::F32, to: &mut [f32; 16]);
+    /// 16 half-precision floats, widened.
+    fn load_f16(self, from: &[u16; 16]) -> Self::F32;
+    /// Narrows to half precision, to nearest even.
+    fn store_f16(self, v: Self::F32, to: &mut [u16; 16]);
+    /// 16 signed bytes, widened.
+    fn load_i8(self, from: &[i8; 16]) -> Self::F32;
+    /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
+    fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
+    /// Lane `i` is the half-precision float at `chunk[i * block + at]`; zero from block 8 on and past the end.
+    #[inline(always)]
+    fn load_f16_strided(self, chunk: &[u8], block: usize, at: usize) -> Self::F32 {
+        let mut halves = [0; 16];
+        for (half, block) in halves[..8].iter_mut().zip(chunk.chunks_exact(block)) {
+            *half = u16::from_le_bytes([block[at], block[at + 1]]);
+        }
+        self.load_f16(&halves)
+    }
+    /// One float in all lanes.
+    fn splat(self, x: f32) -> Self::F32;
+    /// Lanes 0 to 7 are `from[2 * pair]`, lanes 8 to 15 the next.
+    fn spread2(self, from: &[f32; 16], pair: usize) -> Self::F32;
+    /// Each four lanes are one of `from[4 * pair ..]`.
+    fn spread4(self, from: &[f32; 16], pair: usize) -> Self::F32;
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, in one rounding where the machine can.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The larger; `b` where one is not a number.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The smaller; `b` where one is not a number.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Without sign.
+    fn abs(self, v: Self::F32) -> Self::F32;
+    /// To the nearest integer, ties to even; lanes are within ±2^22.
+    fn round(self, v: Self::F32) -> Self::F32;
+    /// 2 to the power of a whole number from -126 to 127.
+    fn exp2_int(self, v: Self::F32) -> Self::F32;
+    /// The sum of the lanes, folded in halves.
+    fn sum(self, v: Self::F32) -> f32;
+    /// The largest lane.
+    fn max_lane(self, v: Self::F32) -> f32;
+}
+
+macro_rules! kinds {
+    ($($(#[$cfg:meta])* $kind:ident = $name:literal,)+) => {
+        /// An instruction set that this build has code for, chosen at run time.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[allow(missing_docs)]
+        pub enum IsaKind {
+            $($(#[$cfg])* $kind,)+
+        }
+
+        impl IsaKind {
+            /// Those that this processor has, slowest first.
+            pub fn available() -> impl Iterator<Item = IsaKind> {
+                [$($(#[$cfg])* (IsaKind::$kind, $kind::detect().is_some()),)+]
+                    .into_iter()
+                    .filter(|(_, has)| *has)
+                    .map(|(kind, _)| kind)
+            }
+
+            /// The fastest that this processor has.
+            pub fn best() -> IsaKind {
+                Self::available().last().unwrap_or(IsaKind::Scalar)
+            }
+
+            /// The name, as `FIRECREST_ISA` takes it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(#[$cfg])* IsaKind::$kind => $name,)+
+                }
+            }
+
+            /// Runs an operation. Panics if this processor lacks the instruction set.
+            #[inline]
+            pub fn run<O: Op>(self, op: O) -> O::Output {
+                match self {
+                    $($(#[$cfg])* IsaKind::$kind => match $kind::detect() {
+                        Some(isa) => isa.run(op),
+                        None => missing(self),
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Scalar = "scalar",
+    #[cfg(target_arch = "x86_64")] Sse41 = "sse41",
+    #[cfg(target_arch = "x86_64")] Avx2 = "avx2",
+    #[cfg(target_arch = "x86_64")] Avx512 = "avx512-novnni",
+    #[cfg(target_arch = "x86_64")] Avx512Vnni = "avx512",
+    #[cfg(target_arch = "aarch64")] Neon = "neon-nodot",
+    #[cfg(target_arch = "aarch64")] NeonDot = "neon",
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))] Simd128 = "simd128",
+}
+
+#[cold]
+fn missing(kind: IsaKind) -> ! {
+    panic!("this processor has no {}", kind.name())
+}
+
+impl IsaKind {
+    /// The available instruction set of this name. A plain name also selects its variant without dot-product
+    /// instructions where the processor lacks those (`avx512`, `neon`).
+    pub fn from_name(name: &str) -> Option<IsaKind> {
+        Self::available()
+            .filter(|kind| kind.name().split('-').next() == Some(name) || kind.name() == name)
+            .last()
+    }
+}
+
+impl core::fmt::Display for IsaKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}

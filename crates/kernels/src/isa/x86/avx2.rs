@@ -1,0 +1,94 @@
+//! AVX2 with FMA and F16C: two registers of 32 bytes a vector.
+
+use core::arch::x86_64::*;
+
+use super::{isa, prefetch, steps};
+
+isa! {
+    /// AVX2, FMA and F16C (Haswell and later, Zen and later).
+    Avx2: "avx2" "fma" "f16c"
+}
+
+impl Avx2 {
+    steps! {
+        fn load1(self, from: &[u8; 32]) -> __m256i = _mm256_loadu_si256(from.as_ptr().cast());
+        fn store1(self, v: __m256i, to: &mut [u8; 32]) = _mm256_storeu_si256(to.as_mut_ptr().cast(), v);
+        fn splat_byte1(self, byte: u8) -> __m256i = _mm256_set1_epi8(byte as i8);
+        fn splat41(self, from: [u8; 4]) -> __m256i = _mm256_set1_epi32(i32::from_le_bytes(from));
+        fn and1(self, a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
+        fn or1(self, a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
+        fn xor1(self, a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
+        fn shift_right_by1(self, v: __m256i, bits: u32) -> __m256i = _mm256_srl_epi16(v, _mm_cvtsi32_si128(bits as i32));
+        fn shift_right1<const BITS: i32>(self, v: __m256i) -> __m256i = _mm256_srli_epi16::<BITS>(v);
+        fn shift_left1<const BITS: i32>(self, v: __m256i) -> __m256i = _mm256_slli_epi16::<BITS>(v);
+        fn load_nibbles1(self, from: &[u8; 16]) -> __m256i = {
+            let low = _mm_loadu_si128(from.as_ptr().cast());
+            let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), _mm_srli_epi16::<4>(low));
+            _mm256_and_si256(both, _mm256_set1_epi8(15))
+        };
+        fn lookup1(self, table: &[i8; 16], indices: __m256i) -> __m256i =
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), indices);
+        fn expand_bits1(self, bits: u32, byte: u8) -> __m256i = {
+            let spread = _mm256_set_epi64x(
+                0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0,
+            );
+            let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let bits = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), spread), own);
+            _mm256_and_si256(_mm256_cmpeq_epi8(bits, own), _mm256_set1_epi8(byte as i8))
+        };
+
+        fn splat_i321(self, x: i32) -> __m256i = _mm256_set1_epi32(x);
+        fn sub_i321(self, a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
+        // The pairs cannot leave an i16: 2 * 127 * 127 and 2 * 128 * 127 are below 32768.
+        fn dot_unsigned1(self, acc: __m256i, codes: __m256i, x: __m256i) -> __m256i =
+            _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
+        fn dot_signed1(self, acc: __m256i, codes: __m256i, x: __m256i) -> __m256i =
+            self.dot_unsigned1(acc, _mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+        fn to_f321(self, v: __m256i) -> __m256 = _mm256_cvtepi32_ps(v);
+
+        fn load_f321(self, from: &[f32; 8]) -> __m256 = _mm256_loadu_ps(from.as_ptr());
+        fn store_f321(self, v: __m256, to: &mut [f32; 8]) = _mm256_storeu_ps(to.as_mut_ptr(), v);
+        fn load_f161(self, from: &[u16; 8]) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()));
+        fn store_f161(self, v: __m256, to: &mut [u16; 8]) =
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+        fn load_i81(self, from: &[i8; 8]) -> __m256 =
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast())));
+        fn store_i81(self, v: __m256, to: &mut [i8; 8]) = {
+            let lanes = _mm256_cvtps_epi32(v);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words))
+        };
+        fn splat1(self, x: f32) -> __m256 = _mm256_set1_ps(x);
+        fn splat_halves1(self, low: f32, high: f32) -> __m256 = _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));
+        fn add1(self, a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        fn sub1(self, a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul1(self, a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn div1(self, a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+        fn mul_add1(self, a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn max1(self, a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        fn min1(self, a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
+        fn abs1(self, v: __m256) -> __m256 = _mm256_andnot_ps(_mm256_set1_ps(-0.0), v);
+        fn round1(self, v: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+        fn exp2_int1(self, v: __m256) -> __m256 =
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(127))));
+        fn sum1(self, v: __m256) -> f32 = {
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        };
+        fn max_lane1(self, v: __m256) -> f32 = {
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        };
+    }
+
+    #[inline(always)]
+    fn prefetch1(self, bytes: &[u8], at: usize) {
+        prefetch(bytes, at);
+    }
+}
+
+crate::isa::parts::isa_by_parts! {
+    Avx2 = "avx2", 2 registers of 32 bytes, rows 4, tokens 4, __m256i, __m256i, __m256
+}

@@ -1,0 +1,202 @@
+//! AVX-512: one register a vector. With VNNI a dot product of bytes is one instruction.
+
+use core::arch::x86_64::*;
+
+use super::{isa, prefetch, steps};
+use crate::isa::Isa;
+
+isa! {
+    /// AVX-512 F, BW, VL and DQ (Skylake-X).
+    Avx512: "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx2" "fma" "f16c"
+}
+isa! {
+    /// AVX-512 with VNNI (Cascade Lake, Ice Lake, Zen 4 and later).
+    Avx512Vnni: "avx512vnni" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx2" "fma" "f16c"
+}
+
+macro_rules! avx512 {
+    ($isa:ident = $name:literal, bias $bias:literal, $($dots:tt)+) => {
+        impl Isa for $isa {
+            const NAME: &'static str = $name;
+            const ROWS: usize = 4;
+            const TOKENS: usize = 16;
+            const SIGNED_BIAS: u8 = $bias;
+
+            type Bytes = __m512i;
+            type I32 = __m512i;
+            type F32 = __m512;
+
+            steps! {
+                $($dots)+
+
+                fn load(self, from: &[u8; 64]) -> __m512i = _mm512_loadu_si512(from.as_ptr().cast());
+                fn store(self, v: __m512i, to: &mut [u8; 64]) = _mm512_storeu_si512(to.as_mut_ptr().cast(), v);
+                fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> __m512i =
+                    _mm512_inserti64x4::<1>(
+                        _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast())),
+                        _mm256_loadu_si256(high.as_ptr().cast()),
+                    );
+                fn load_twice_shifted(self, from: &[u8; 32], low: u32, high: u32) -> __m512i = {
+                    let both = _mm512_broadcast_i64x4(_mm256_loadu_si256(from.as_ptr().cast()));
+                    let low = _mm256_set1_epi16(low as i16);
+                    let high = _mm256_set1_epi16(high as i16);
+                    _mm512_srlv_epi16(both, _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high))
+                };
+                fn load_nibbles(self, first: &[u8; 16], second: &[u8; 16]) -> __m512i = {
+                    let first = _mm512_broadcast_i32x4(_mm_loadu_si128(first.as_ptr().cast()));
+                    let second = _mm_loadu_si128(second.as_ptr().cast());
+                    let both = _mm512_mask_broadcast_i32x4(first, 0xff00, second);
+                    // The second and the fourth 16 bytes shift by 4, the others by 0.
+                    let shifts = _mm512_set_epi64(
+                        0x0004_0004_0004_0004, 0x0004_0004_0004_0004, 0, 0,
+                        0x0004_0004_0004_0004, 0x0004_0004_0004_0004, 0, 0,
+                    );
+                    _mm512_and_si512(_mm512_srlv_epi16(both, shifts), _mm512_set1_epi8(15))
+                };
+                fn splat4(self, from: &[u8; 4]) -> __m512i = _mm512_set1_epi32(i32::from_le_bytes(*from));
+                fn splat_byte(self, byte: u8) -> __m512i = _mm512_set1_epi8(byte as i8);
+                fn expand_bits(self, bits: u64, byte: u8) -> __m512i = _mm512_maskz_set1_epi8(bits, byte as i8);
+                fn and(self, a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+                fn or(self, a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
+                fn xor(self, a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
+                fn lookup(self, table: &[i8; 16], indices: __m512i) -> __m512i =
+                    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), indices);
+                fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) = transpose(rows, out);
+
+                fn splat_i32(self, x: i32) -> __m512i = _mm512_set1_epi32(x);
+                fn sub_i32(self, a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
+                fn to_f32(self, v: __m512i) -> __m512 = _mm512_cvtepi32_ps(v);
+
+                fn load_f32(self, from: &[f32; 16]) -> __m512 = _mm512_loadu_ps(from.as_ptr());
+                fn store_f32(self, v: __m512, to: &mut [f32; 16]) = _mm512_storeu_ps(to.as_mut_ptr(), v);
+                fn load_f16(self, from: &[u16; 16]) -> __m512 =
+                    _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()));
+                fn store_f16(self, v: __m512, to: &mut [u16; 16]) =
+                    _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+                fn load_i8(self, from: &[i8; 16]) -> __m512 =
+                    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
+                fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
+                    _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+                fn load_f16_strided(self, chunk: &[u8], block: usize, at: usize) -> __m512 = {
+                    // One word is wanted of each block and two are read, so the last block's read ends inside it.
+                    let blocks = (chunk.len() / block).min(8);
+                    assert!(at + 4 <= block);
+                    let lanes = _mm256_mullo_epi32(_mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0), _mm256_set1_epi32(block as i32));
+                    let words = _mm256_mmask_i32gather_epi32::<1>(
+                        _mm256_setzero_si256(),
+                        ((1u32 << blocks) - 1) as u8,
+                        lanes,
+                        chunk.as_ptr().wrapping_add(at).cast(),
+                    );
+                    _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm256_cvtepi32_epi16(words)))
+                };
+                fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
+                fn spread2(self, from: &[f32; 16], pair: usize) -> __m512 = {
+                    let at = _mm512_set1_epi32(2 * pair as i32);
+                    let half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+                    _mm512_permutexvar_ps(_mm512_add_epi32(at, half), _mm512_loadu_ps(from.as_ptr()))
+                };
+                fn spread4(self, from: &[f32; 16], pair: usize) -> __m512 = {
+                    let at = _mm512_set1_epi32(4 * pair as i32);
+                    let quarter = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+                    _mm512_permutexvar_ps(_mm512_add_epi32(at, quarter), _mm512_loadu_ps(from.as_ptr()))
+                };
+                fn add(self, a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+                fn sub(self, a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+                fn mul(self, a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+                fn div(self, a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+                fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+                fn max(self, a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+                fn min(self, a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+                fn abs(self, v: __m512) -> __m512 = _mm512_abs_ps(v);
+                fn round(self, v: __m512) -> __m512 =
+                    _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+                fn exp2_int(self, v: __m512) -> __m512 = _mm512_scalef_ps(_mm512_set1_ps(1.0), v);
+                fn sum(self, v: __m512) -> f32 = {
+                    let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+                    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+                };
+                fn max_lane(self, v: __m512) -> f32 = _mm512_reduce_max_ps(v);
+            }
+
+            // The shift intrinsics take a type of their own for the constant.
+            #[inline(always)]
+            fn shift_right<const BITS: i32>(self, v: __m512i) -> __m512i {
+                // SAFETY: `self` proves that the instruction exists.
+                unsafe { _mm512_srl_epi16(v, _mm_cvtsi32_si128(BITS)) }
+            }
+            #[inline(always)]
+            fn shift_left<const BITS: i32>(self, v: __m512i) -> __m512i {
+                // SAFETY: `self` proves that the instruction exists.
+                unsafe { _mm512_sll_epi16(v, _mm_cvtsi32_si128(BITS)) }
+            }
+            #[inline(always)]
+            fn prefetch(self, bytes: &[u8], at: usize) {
+                prefetch(bytes, at);
+            }
+        }
+    };
+}
+
+avx512! { Avx512 = "avx512-novnni", bias 0,
+    // The pairs cannot leave an i16: 2 * 127 * 127 and 2 * 128 * 127 are below 32768.
+    fn dot_unsigned(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i =
+        _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(codes, x), _mm512_set1_epi16(1)));
+    fn dot_signed(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i = {
+        let signed = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
+        self.dot_unsigned(acc, _mm512_abs_epi8(codes), signed)
+    };
+}
+
+avx512! { Avx512Vnni = "avx512", bias 128,
+    fn dot_unsigned(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i =
+        _mm512_dpbusd_epi32(acc, codes, x);
+    fn dot_signed(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i = {
+        let signed = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
+        _mm512_dpbusd_epi32(acc, _mm512_abs_epi8(codes), signed)
+    };
+}
+
+/// Transposes 16 rows of 16 words of 32 bits, in four rounds of shuffles.
+///
+/// # Safety
+/// AVX-512 F must be there.
+#[inline(always)]
+unsafe fn transpose(rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) {
+    // SAFETY: the caller's promise; loads and stores go through arrays of the full width.
+    unsafe {
+        let mut a = [_mm512_setzero_si512(); 16];
+        for i in 0..16 {
+            a[i] = _mm512_loadu_si512(rows[i].as_ptr().cast());
+        }
+        let mut b = a;
+        for i in 0..8 {
+            b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+        }
+        // Four rows each: lane l of a[4 * i + j] holds word 4 * l + j of rows 4 * i .. 4 * i + 4.
+        for i in 0..4 {
+            a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+            a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+        }
+        for j in 0..4 {
+            let low = _mm512_shuffle_i32x4::<0b01_00_01_00>(a[j], a[4 + j]);
+            let high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a[j], a[4 + j]);
+            let low2 = _mm512_shuffle_i32x4::<0b01_00_01_00>(a[8 + j], a[12 + j]);
+            let high2 = _mm512_shuffle_i32x4::<0b11_10_11_10>(a[8 + j], a[12 + j]);
+            let words = [
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(low, low2),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(low, low2),
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(high, high2),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(high, high2),
+            ];
+            for (l, word) in words.into_iter().enumerate() {
+                _mm512_storeu_si512(out[4 * l + j].as_mut_ptr().cast(), word);
+            }
+        }
+    }
+}

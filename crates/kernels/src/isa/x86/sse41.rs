@@ -1,0 +1,100 @@
+//! SSE4.1: four registers of 16 bytes a vector.
+
+use core::arch::x86_64::*;
+
+use super::{isa, prefetch, steps};
+use crate::format::float::{f16_to_f32, f32_to_f16};
+
+isa! {
+    /// SSE4.1 and what came before it.
+    Sse41: "sse4.1" "ssse3"
+}
+
+impl Sse41 {
+    steps! {
+        fn load1(self, from: &[u8; 16]) -> __m128i = _mm_loadu_si128(from.as_ptr().cast());
+        fn store1(self, v: __m128i, to: &mut [u8; 16]) = _mm_storeu_si128(to.as_mut_ptr().cast(), v);
+        fn splat_byte1(self, byte: u8) -> __m128i = _mm_set1_epi8(byte as i8);
+        fn splat41(self, from: [u8; 4]) -> __m128i = _mm_set1_epi32(i32::from_le_bytes(from));
+        fn and1(self, a: __m128i, b: __m128i) -> __m128i = _mm_and_si128(a, b);
+        fn or1(self, a: __m128i, b: __m128i) -> __m128i = _mm_or_si128(a, b);
+        fn xor1(self, a: __m128i, b: __m128i) -> __m128i = _mm_xor_si128(a, b);
+        fn shift_right_by1(self, v: __m128i, bits: u32) -> __m128i = _mm_srl_epi16(v, _mm_cvtsi32_si128(bits as i32));
+        fn shift_right1<const BITS: i32>(self, v: __m128i) -> __m128i = _mm_srli_epi16::<BITS>(v);
+        fn shift_left1<const BITS: i32>(self, v: __m128i) -> __m128i = _mm_slli_epi16::<BITS>(v);
+        fn lookup1(self, table: &[i8; 16], indices: __m128i) -> __m128i =
+            _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), indices);
+        fn expand_bits1(self, bits: u32, byte: u8) -> __m128i = {
+            let spread = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+            let own = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let bits = _mm_and_si128(_mm_shuffle_epi8(_mm_cvtsi32_si128(bits as i32), spread), own);
+            _mm_and_si128(_mm_cmpeq_epi8(bits, own), _mm_set1_epi8(byte as i8))
+        };
+
+        fn splat_i321(self, x: i32) -> __m128i = _mm_set1_epi32(x);
+        fn sub_i321(self, a: __m128i, b: __m128i) -> __m128i = _mm_sub_epi32(a, b);
+        // The pairs cannot leave an i16: 2 * 127 * 127 and 2 * 128 * 127 are below 32768.
+        fn dot_unsigned1(self, acc: __m128i, codes: __m128i, x: __m128i) -> __m128i =
+            _mm_add_epi32(acc, _mm_madd_epi16(_mm_maddubs_epi16(codes, x), _mm_set1_epi16(1)));
+        fn dot_signed1(self, acc: __m128i, codes: __m128i, x: __m128i) -> __m128i =
+            self.dot_unsigned1(acc, _mm_abs_epi8(codes), _mm_sign_epi8(x, codes));
+        fn to_f321(self, v: __m128i) -> __m128 = _mm_cvtepi32_ps(v);
+
+        fn load_f321(self, from: &[f32; 4]) -> __m128 = _mm_loadu_ps(from.as_ptr());
+        fn store_f321(self, v: __m128, to: &mut [f32; 4]) = _mm_storeu_ps(to.as_mut_ptr(), v);
+        fn load_i81(self, from: &[i8; 4]) -> __m128 =
+            _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(from.as_ptr().cast::<i32>().read_unaligned())));
+        fn store_i81(self, v: __m128, to: &mut [i8; 4]) = {
+            let words = _mm_packs_epi32(_mm_cvtps_epi32(v), _mm_setzero_si128());
+            let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
+            to.as_mut_ptr().cast::<i32>().write_unaligned(_mm_cvtsi128_si32(bytes))
+        };
+        fn splat1(self, x: f32) -> __m128 = _mm_set1_ps(x);
+        fn add1(self, a: __m128, b: __m128) -> __m128 = _mm_add_ps(a, b);
+        fn sub1(self, a: __m128, b: __m128) -> __m128 = _mm_sub_ps(a, b);
+        fn mul1(self, a: __m128, b: __m128) -> __m128 = _mm_mul_ps(a, b);
+        fn div1(self, a: __m128, b: __m128) -> __m128 = _mm_div_ps(a, b);
+        fn mul_add1(self, a: __m128, b: __m128, c: __m128) -> __m128 = _mm_add_ps(_mm_mul_ps(a, b), c);
+        fn max1(self, a: __m128, b: __m128) -> __m128 = _mm_max_ps(a, b);
+        fn min1(self, a: __m128, b: __m128) -> __m128 = _mm_min_ps(a, b);
+        fn abs1(self, v: __m128) -> __m128 = _mm_andnot_ps(_mm_set1_ps(-0.0), v);
+        fn round1(self, v: __m128) -> __m128 = _mm_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+        fn exp2_int1(self, v: __m128) -> __m128 =
+            _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(_mm_cvtps_epi32(v), _mm_set1_epi32(127))));
+        fn sum1(self, v: __m128) -> f32 = {
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup(v)))
+        };
+        fn max_lane1(self, v: __m128) -> f32 = {
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup(v)))
+        };
+    }
+
+    // SSE4.1 has no half-precision instructions.
+    #[inline(always)]
+    fn load_f161(self, from: &[u16; 4]) -> __m128 {
+        self.load_f321(&from.map(f16_to_f32))
+    }
+    #[inline(always)]
+    fn store_f161(self, v: __m128, to: &mut [u16; 4]) {
+        let mut lanes = [0.0; 4];
+        self.store_f321(v, &mut lanes);
+        *to = lanes.map(f32_to_f16);
+    }
+    #[inline(always)]
+    fn prefetch1(self, bytes: &[u8], at: usize) {
+        prefetch(bytes, at);
+    }
+}
+
+/// Lane 1 to lane 0, with an instruction of plain SSE.
+#[inline(always)]
+fn _mm_movehdup(v: __m128) -> __m128 {
+    // SAFETY: SSE is part of x86-64.
+    unsafe { _mm_shuffle_ps::<0b01_01_01_01>(v, v) }
+}
+
+crate::isa::parts::isa_by_parts! {
+    Sse41 = "sse41", 4 registers of 16 bytes, rows 2, tokens 2, __m128i, __m128i, __m128
+}

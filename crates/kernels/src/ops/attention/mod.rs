@@ -1,0 +1,300 @@
+//! Attention of one head over cached keys and values, with online softmax (arXiv 2205.14135): scores exist for a few
+//! queries and [`SPAN`] keys at a time, never as a matrix.
+
+mod cache;
+
+pub use cache::{
+    HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, load_key, move_values, store_key, store_kv,
+};
+
+use super::MatrixMut;
+use super::activation::exp_sum;
+use super::math::exp;
+use crate::isa::{Isa, IsaKind, LANES, Op};
+use cache::{Element, GROUP};
+
+/// Keys whose scores are held at a time.
+const SPAN: usize = 64;
+
+/// The most queries that share a pass over the keys.
+const QUERIES: usize = 8;
+
+/// How a score comes from the product of a query and a key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Factor, usually `1 / √head_dim`.
+    pub scale: f32,
+    /// `cap * tanh(score / cap)` where given (Gemma 2, arXiv 2408.00118).
+    pub soft_cap: Option<f32>,
+    /// Keys that a query sees, itself included; all before it where absent (arXiv 2004.05150).
+    pub window: Option<usize>,
+    /// Added for each position that the key lies after the first one (ALiBi, arXiv 2108.12409).
+    pub slope: f32,
+}
+
+/// Vectors that [`attend`] works in.
+pub const fn attention_lines(head_dim: usize) -> usize {
+    QUERIES * head_dim.div_ceil(LANES)
+}
+
+/// Attends the queries of one head: `out[t] = Σ_p softmax_p(score(t, p)) · value[p]`.
+///
+/// Query `t` is `q[t * q_stride ..][.. head_dim]`, already rotated, at position `first + t`; it sees positions up to
+/// its own that the window reaches. `out` is `[tokens, head_dim]`.
+///
+/// Panics if the cache holds fewer than `first + tokens` positions, or `scratch` fewer lines than
+/// [`attention_lines`]; what it holds does not matter.
+pub fn attend(
+    isa: IsaKind,
+    q: &[f32],
+    q_stride: usize,
+    cache: HeadCache<'_>,
+    first: usize,
+    score: Score,
+    out: MatrixMut<'_>,
+    scratch: &mut [[f32; LANES]],
+) {
+    match cache {
+        HeadCache::F32(cache) => isa.run(Attend { q, q_stride, cache, first, score, out, scratch }),
+        HeadCache::F16(cache) => isa.run(Attend { q, q_stride, cache, first, score, out, scratch }),
+        HeadCache::Q8_0(cache) => isa.run(Attend { q, q_stride, cache, first, score, out, scratch }),
+    }
+}
+
+struct Attend<'a, T> {
+    q: &'a [f32],
+    q_stride: usize,
+    cache: Lines<'a, T>,
+    first: usize,
+    score: Score,
+    out: MatrixMut<'a>,
+    scratch: &'a mut [[f32; LANES]],
+}
+
+impl<T: Element> Op for Attend<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(mut self, isa: I) {
+        let tokens = self.out.rows();
+        let mut t = 0;
+        if I::TOKENS >= QUERIES {
+            while t + QUERIES <= tokens {
+                self.queries::<I, QUERIES, 1, 2>(isa, t);
+                t += QUERIES;
+            }
+        }
+        while t + 4 <= tokens {
+            self.queries::<I, 4, 1, 2>(isa, t);
+            t += 4;
+        }
+        while t < tokens {
+            self.queries::<I, 1, 4, 4>(isa, t);
+            t += 1;
+        }
+    }
+}
+
+impl<T: Element> Attend<'_, T> {
+    /// `Q` queries from `t` on: `K` blocks of keys at a time for the scores, `V` vectors of dimensions for the values.
+    #[inline(always)]
+    fn queries<I: Isa, const Q: usize, const K: usize, const V: usize>(&mut self, isa: I, t: usize) {
+        let head_dim = self.out.columns();
+        let value_lines = head_dim.div_ceil(LANES);
+        let last = self.first + t + Q - 1;
+        let begin = self.score.window.map_or(0, |window| (self.first + t + 1).saturating_sub(window));
+
+        let mut q = [&[][..]; Q];
+        for i in 0..Q {
+            q[i] = &self.q[(t + i) * self.q_stride..][..head_dim];
+        }
+        let sums = &mut self.scratch[..Q * value_lines];
+        sums.fill([0.0; LANES]);
+        let mut largest = [f32::NEG_INFINITY; Q];
+        let mut total = [0.0; Q];
+        let mut weights = [[[0.0; LANES]; SPAN / LANES]; Q];
+
+        for span in (begin / LANES * LANES..=last).step_by(SPAN) {
+            let blocks = (last + 1 - span).div_ceil(LANES).min(SPAN / LANES);
+            let mut block = 0;
+            while block + K <= blocks {
+                scores::<I, T, Q, K>(isa, &self.cache, self.score, &q, span, block, &mut weights);
+                block += K;
+            }
+            while block < blocks {
+                scores::<I, T, Q, 1>(isa, &self.cache, self.score, &q, span, block, &mut weights);
+                block += 1;
+            }
+            for i in 0..Q {
+                let weights = &mut weights[i][..blocks];
+                let query = self.first + t + i;
+                mask(weights, span, query, self.score.window);
+                let mut line = isa.load_f32(&weights[0]);
+                for other in &weights[1..] {
+                    line = isa.max(isa.load_f32(other), line);
+                }
+                let new = isa.max_lane(line);
+                if new > largest[i] {
+                    // What was summed so far was relative to a smaller maximum.
+                    let shrink = exp(isa, isa.splat(largest[i] - new));
+                    for sum in &mut sums[i * value_lines..][..value_lines] {
+                        isa.store_f32(isa.mul(isa.load_f32(sum), shrink), sum);
+                    }
+                    total[i] *= isa.max_lane(shrink);
+                    largest[i] = new;
+                }
+                if largest[i] == f32::NEG_INFINITY {
+                    weights.fill([0.0; LANES]);
+                } else {
+                    total[i] += exp_sum(isa, weights, largest[i]);
+                }
+            }
+            let positions = span..(span + SPAN).min(last + 1);
+            let mut line = 0;
+            while line + V <= value_lines {
+                values::<I, T, Q, V>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
+                line += V;
+            }
+            while line < value_lines {
+                values::<I, T, Q, 1>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
+                line += 1;
+            }
+        }
+        for i in 0..Q {
+            let sums = sums[i * value_lines..][..value_lines].as_flattened();
+            for (out, sum) in self.out.row_mut(t + i).iter_mut().zip(sums) {
+                *out = sum / total[i];
+            }
+        }
+    }
+}
+
+/// Scores of `Q` queries for `K` blocks of 16 keys.
+#[inline(always)]
+fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
+    isa: I,
+    cache: &Lines<'_, T>,
+    score: Score,
+    q: &[&[f32]; Q],
+    span: usize,
+    block: usize,
+    out: &mut [[[f32; LANES]; SPAN / LANES]; Q],
+) {
+    let head_dim = q[0].len();
+    let groups = head_dim.div_ceil(GROUP);
+    let first_block = span / LANES + block;
+    let mut keys = [&[][..]; K];
+    for b in 0..K {
+        keys[b] = &cache.keys[(first_block + b) * head_dim..][..head_dim];
+    }
+    let mut sums = [[isa.splat(0.0); K]; Q];
+    if T::SCALED {
+        for g in 0..groups {
+            let mut part = [[isa.splat(0.0); K]; Q];
+            for d in g * GROUP..((g + 1) * GROUP).min(head_dim) {
+                for b in 0..K {
+                    let key = T::load(isa, &keys[b][d]);
+                    for i in 0..Q {
+                        part[i][b] = isa.mul_add(isa.splat(q[i][d]), key, part[i][b]);
+                    }
+                }
+            }
+            for b in 0..K {
+                let scale = isa.load_f16(&cache.key_scales[(first_block + b) * groups + g]);
+                for i in 0..Q {
+                    sums[i][b] = isa.mul_add(part[i][b], scale, sums[i][b]);
+                }
+            }
+        }
+    } else {
+        for i in 1..Q {
+            assert_eq!(q[i].len(), head_dim);
+        }
+        for d in 0..head_dim {
+            for b in 0..K {
+                let key = T::load(isa, &keys[b][d]);
+                for i in 0..Q {
+                    sums[i][b] = isa.mul_add(isa.splat(q[i][d]), key, sums[i][b]);
+                }
+            }
+        }
+    }
+    for i in 0..Q {
+        for b in 0..K {
+            let mut s = isa.mul(sums[i][b], isa.splat(score.scale));
+            if let Some(cap) = score.soft_cap {
+                s = isa.mul(isa.splat(cap), tanh(isa, isa.mul(s, isa.splat(1.0 / cap))));
+            }
+            if score.slope != 0.0 {
+                let position =
+                    isa.add(isa.splat(((first_block + b) * LANES) as f32), isa.load_f32(&LANE_INDEX));
+                s = isa.mul_add(position, isa.splat(score.slope), s);
+            }
+            isa.store_f32(s, &mut out[i][block + b]);
+        }
+    }
+}
+
+const LANE_INDEX: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// `1 - 2 / (e^2x + 1)`.
+#[inline(always)]
+fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let one = isa.splat(1.0);
+    let e = exp(isa, isa.add(x, x));
+    isa.sub(one, isa.div(isa.splat(2.0), isa.add(e, one)))
+}
+
+/// Takes out the keys that the query does not see.
+#[inline(always)]
+fn mask(scores: &mut [[f32; LANES]], span: usize, query: usize, window: Option<usize>) {
+    let scores = scores.as_flattened_mut();
+    if span + scores.len() > query {
+        let visible = (query + 1).saturating_sub(span).min(scores.len());
+        scores[visible..].fill(f32::NEG_INFINITY);
+    }
+    if let Some(window) = window {
+        let hidden = (query + 1).saturating_sub(window).saturating_sub(span).min(scores.len());
+        scores[..hidden].fill(f32::NEG_INFINITY);
+    }
+}
+
+/// Adds the weighted values of `positions` to vectors `line .. line + V` of the sums of `Q` queries.
+#[inline(always)]
+fn values<I: Isa, T: Element, const Q: usize, const V: usize>(
+    isa: I,
+    cache: &Lines<'_, T>,
+    positions: core::ops::Range<usize>,
+    weights: &[[[f32; LANES]; SPAN / LANES]; Q],
+    sums: &mut [[f32; LANES]],
+    line: usize,
+    value_lines: usize,
+) {
+    let mut acc = [[isa.splat(0.0); V]; Q];
+    for i in 0..Q {
+        for v in 0..V {
+            acc[i][v] = isa.load_f32(&sums[i * value_lines + line + v]);
+        }
+    }
+    let lines = &cache.values[positions.start * value_lines..positions.end * value_lines];
+    for (p, lines) in lines.chunks_exact(value_lines).enumerate() {
+        let lines = &lines[line..line + V];
+        for v in 0..V {
+            let mut value = T::load(isa, &lines[v]);
+            if T::SCALED {
+                let groups = value_lines.div_ceil(GROUP / LANES);
+                let scale = cache.value_scales[(positions.start + p) * groups + (line + v) / (GROUP / LANES)];
+                value = isa.mul(value, isa.load_f16(&[scale; LANES]));
+            }
+            for i in 0..Q {
+                let weight = weights[i].as_flattened()[p];
+                acc[i][v] = isa.mul_add(isa.splat(weight), value, acc[i][v]);
+            }
+        }
+    }
+    for i in 0..Q {
+        for v in 0..V {
+            isa.store_f32(acc[i][v], &mut sums[i * value_lines + line + v]);
+        }
+    }
+}

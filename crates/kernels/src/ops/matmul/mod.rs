@@ -1,0 +1,148 @@
+//! Matrix products: `out[t][r] = Σ_k weights[r][k] · x[t][k]`.
+//!
+//! One token reads each row once ([`vector`]). Many tokens share a *panel* of 16 rows, unpacked once to integers that
+//! stand interleaved as the dot-product instruction wants them ([`panel`]); it stays in cache for all the tokens and
+//! is then thrown away, so nothing is repacked when a model loads. Both have a twin for exact `f32` activations and
+//! for weights that are floats ([`float`]).
+
+mod float;
+mod panel;
+mod vector;
+
+use super::{MatrixMut, QuantizedChunk, chunks};
+use crate::format::{Codes, Format, Quant};
+use crate::isa::{Isa, IsaKind};
+use crate::with_quant;
+
+pub use panel::PanelRun;
+
+/// Rows of one weight matrix, as they lie in the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    format: Format,
+    bytes: &'a [u8],
+    rows: usize,
+    columns: usize,
+    row_bytes: usize,
+}
+
+impl<'a> Weights<'a> {
+    /// Views `bytes` as `rows` × `columns` weights; `None` where the size does not agree, or where `columns` is not
+    /// whole blocks.
+    pub fn new(format: Format, bytes: &'a [u8], rows: usize, columns: usize) -> Option<Self> {
+        let row_bytes = format.row_bytes(columns)?;
+        (row_bytes.checked_mul(rows)? == bytes.len()).then_some(Self {
+            format,
+            bytes,
+            rows,
+            columns,
+            row_bytes,
+        })
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Weights in a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The rows of `range`. Panics if it leaves the matrix.
+    pub fn slice(&self, range: core::ops::Range<usize>) -> Self {
+        let bytes = &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes];
+        Self { bytes, rows: range.len(), ..*self }
+    }
+
+    /// One row, as floats. Panics unless `out` has [`Weights::columns`] entries.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.columns);
+        self.format.dequantize(self.row(row), out);
+    }
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> &'a [u8] {
+        &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// [`PanelRun`]s that a product with rows of `columns` weights works in.
+pub const fn panel_runs(columns: usize) -> usize {
+    columns.div_ceil(64) * 2
+}
+
+/// Tokens from which on a panel is worth its unpacking.
+const PANEL_TOKENS: usize = 4;
+
+/// `out = x · weightsᵀ` for 8-bit activations of `out.rows()` tokens.
+///
+/// `x` holds the tokens one after another, [`chunks`]`(columns)` each; `out` is `[tokens, weights.rows()]`.
+///
+/// Panics if the shapes do not agree, if the weights' format is not [quantized](Format::is_quantized), or if `panel` is
+/// shorter than [`panel_runs`]`(columns)`; what it holds does not matter.
+pub fn matmul(
+    isa: IsaKind,
+    weights: Weights<'_>,
+    x: &[QuantizedChunk],
+    out: MatrixMut<'_>,
+    panel: &mut [PanelRun],
+) {
+    let stride = chunks(weights.columns);
+    assert_eq!(x.len(), out.rows() * stride);
+    assert_eq!(out.columns(), weights.rows);
+    let product = with_quant!(weights.format, Q => {
+        if out.rows() < PANEL_TOKENS {
+            isa.run(vector::MatVec::<Q>::new(weights, x, out));
+        } else {
+            isa.run(panel::MatMul::<Q>::new(weights, x, out, panel));
+        }
+    });
+    assert!(product.is_some(), "{} is not quantized", weights.format);
+}
+
+/// `out = x · weightsᵀ` for exact activations and weights of any format; `x` is `[tokens, columns]`.
+///
+/// Panics if the shapes do not agree.
+pub fn matmul_f32(isa: IsaKind, weights: Weights<'_>, x: &[f32], out: MatrixMut<'_>) {
+    assert_eq!(x.len(), out.rows() * weights.columns);
+    assert_eq!(out.columns(), weights.rows);
+    if out.rows() < PANEL_TOKENS {
+        isa.run(float::MatVec { weights, x, out });
+    } else {
+        isa.run(float::MatMul { weights, x, out });
+    }
+}
+
+/// What is added to the codes of `Q` so that `I` multiplies them, and the code that then stands for zero.
+#[inline(always)]
+const fn bias_and_zero<I: Isa, Q: Quant>() -> (u8, u8) {
+    match Q::CODES {
+        Codes::Unsigned { zero, .. } => (0, zero),
+        Codes::Signed => (I::SIGNED_BIAS, I::SIGNED_BIAS),
+    }
+}
+
+/// Dot products of codes that went through [`bias_and_zero`].
+#[inline(always)]
+fn dot<I: Isa, Q: Quant>(isa: I, acc: I::I32, codes: I::Bytes, x: I::Bytes) -> I::I32 {
+    if matches!(Q::CODES, Codes::Signed) && I::SIGNED_BIAS == 0 {
+        isa.dot_signed(acc, codes, x)
+    } else {
+        isa.dot_unsigned(acc, codes, x)
+    }
+}
+
+/// The codes of 64 weights of a chunk, biased for [`dot`].
+#[inline(always)]
+fn codes<I: Isa, Q: Quant>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+    let codes = Q::unpack(isa, chunk, pair);
+    // Adding 128 to a signed byte flips its sign bit.
+    if bias_and_zero::<I, Q>().0 != 0 { isa.xor(codes, isa.splat_byte(0x80)) } else { codes }
+}

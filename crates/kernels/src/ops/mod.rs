@@ -1,0 +1,24 @@
+//! Operations: single-threaded, without allocation, each written once over every format and instruction set.
+//!
+//! An operation takes the [`IsaKind`](crate::isa::IsaKind) to run on; callers choose it once and split the work by
+//! rows, columns or heads.
+
+mod activation;
+mod attention;
+mod math;
+mod matmul;
+mod matrix;
+mod norm;
+mod quantized;
+mod rope;
+
+pub use activation::{Activation, activate, activate_gated};
+pub use attention::{
+    HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, Score, attend, attention_lines, load_key,
+    move_values, store_key, store_kv,
+};
+pub use matmul::{PanelRun, Weights, matmul, matmul_f32, panel_runs};
+pub use matrix::MatrixMut;
+pub use norm::{layer_norm, rms_norm};
+pub use quantized::{QuantizedChunk, chunks, quantize};
+pub use rope::{RopeLayout, rotate};
