@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firecrest_kernels::format::float::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
-use firecrest_kernels::format::{CHUNK, Codes, Format, GROUPS, Quant, dequantize};
+use firecrest_kernels::format::{CHUNK, Codes, Format, GROUPS, Quant, QuantizeError, dequantize};
 use firecrest_kernels::with_quant;
 use serde_json::Value;
 
@@ -79,8 +79,7 @@ fn dequantization_equals_the_reference_bit_for_bit() {
         for (format, entry) in reference.types() {
             for case in ["random_blocks", "quantized", "quantized_imatrix"] {
                 let arrays = &entry[case];
-                if arrays.is_null() || format.block_len() > 1 && with_quant!(format, Q => Q::GROUP).is_none()
-                {
+                if arrays.is_null() {
                     continue;
                 }
                 let blocks = reference.bytes(&entry["file"], &arrays["blocks"]);
@@ -211,6 +210,60 @@ fn check_chunk<Q: Quant>(chunk: &[u8]) {
         dequantize::<Q>(short, &mut prefix);
         for (i, (got, want)) in prefix.iter().zip(&values).enumerate() {
             assert!(got.to_bits() == want.to_bits() || want.is_nan(), "{format}, {len} weights: weight {i}");
+        }
+    }
+}
+
+#[test]
+fn quantizers_make_the_bytes_of_the_reference() {
+    let supported =
+        [Format::F16, Format::BF16, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0];
+    for reference in Reference::all() {
+        for format in supported {
+            let entry = &reference.index["types"][format.name()];
+            let arrays = &entry["quantized"];
+            let input = match arrays.get("input") {
+                Some(input) => reference.f32s(&entry["file"], input),
+                None => {
+                    let input = &reference.index["input"];
+                    reference.f32s(&input["file"], &input["x"])
+                }
+            };
+            let want = reference.bytes(&entry["file"], &arrays["blocks"]);
+            let mut got = vec![0; want.len()];
+            format.quantize_row(&input, &mut got).unwrap();
+            for (i, (got, want)) in
+                got.chunks(format.block_bytes()).zip(want.chunks(format.block_bytes())).enumerate()
+            {
+                assert_eq!(got, want, "{format} block {i}");
+            }
+        }
+    }
+    for &format in Format::ALL {
+        let (row, mut out) = (vec![1.0; format.block_len()], vec![0; format.block_bytes()]);
+        let result = format.quantize_row(&row, &mut out);
+        if supported.contains(&format) || format == Format::F32 {
+            assert_eq!(result, Ok(()));
+        } else {
+            assert_eq!(result, Err(QuantizeError::Unsupported(format)));
+        }
+    }
+}
+
+#[test]
+fn quantizers_take_any_float() {
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-45] {
+        let mut row = [0.25; 64];
+        row[3] = special;
+        row[9] = -special;
+        for format in [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0] {
+            let mut bytes = vec![0; format.row_bytes(row.len()).unwrap()];
+            format.quantize_row(&row, &mut bytes).unwrap();
+            let mut values = [0.0; 64];
+            format.dequantize(&bytes, &mut values);
+            for value in &values[32..] {
+                assert!((value - 0.25).abs() < 1e-4, "{format} with {special}: {value} beside its block");
+            }
         }
     }
 }

@@ -69,6 +69,12 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> [i8; 32] {
     codes
 }
 
+/// Nibble `i` of little-endian nibbles, as packed scales are.
+#[inline(always)]
+pub(super) fn nibble(bytes: &[u8], i: usize) -> u8 {
+    (bytes[i / 2] >> (4 * (i % 2))) & 15
+}
+
 /// Two-bit codes `64 * pair ..` of 256: each half of the block has 32 bytes, and its four runs of 32 weights lie in
 /// the bits 0-1, 2-3, 4-5 and 6-7 of all of them.
 #[inline(always)]

@@ -7,15 +7,24 @@
 mod block;
 mod dequantize;
 pub mod float;
+mod four_bit;
+mod iq;
+mod iq_grids;
 mod k_quants;
 mod legacy;
+mod low_bit;
 mod quant;
+mod quantize;
 
 pub use dequantize::dequantize;
 pub(crate) use dequantize::widen;
+pub use four_bit::{IQ4_NL, IQ4_XS, MXFP4, NVFP4};
+pub use iq::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 pub use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};
 pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1};
+pub use low_bit::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 pub use quant::{CHUNK, Codes, GROUPS, Quant, Scales};
+pub use quantize::QuantizeError;
 
 macro_rules! formats {
     ($($name:ident = $id:literal: $len:literal in $bytes:literal,)+) => {
@@ -118,7 +127,14 @@ macro_rules! with_quant {
     (@match $format:expr, $Q:ident => $body:expr; $($name:ident)+) => {
         match $format {
             $($crate::format::Format::$name => $crate::with_quant!(@arm $Q = $name => $body),)+
-            _ => None,
+            $crate::format::Format::F32
+            | $crate::format::Format::F16
+            | $crate::format::Format::BF16
+            | $crate::format::Format::F64
+            | $crate::format::Format::I8
+            | $crate::format::Format::I16
+            | $crate::format::Format::I32
+            | $crate::format::Format::I64 => None,
         }
     };
     (@arm $Q:ident = $name:ident => $body:expr) => {{
@@ -129,6 +145,8 @@ macro_rules! with_quant {
         $crate::with_quant!(@match $format, $Q => $body;
             Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q8_1
             Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K
+            IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_NL IQ4_XS
+            TQ1_0 TQ2_0 Q1_0 Q2_0 MXFP4 NVFP4
         )
     };
 }
