@@ -169,12 +169,12 @@ macro_rules! getters {
     ($($required:ident, $optional:ident -> $type:ty, $expected:literal, $convert:expr;)+) => {
         impl Metadata {
             $(
-                #[doc = concat!("The ", $expected, " at `key`, which must be there.")]
+                #[doc = concat!("The `", $expected, "` at `key`, which must be there.")]
                 pub fn $required(&self, key: &str) -> Result<$type, MetadataError> {
                     self.$optional(key)?.ok_or_else(|| MetadataError::Missing { key: key.to_owned() })
                 }
 
-                #[doc = concat!("The ", $expected, " at `key`, or `None` where there is no such key.")]
+                #[doc = concat!("The `", $expected, "` at `key`, or `None` where there is no such key.")]
                 pub fn $optional(&self, key: &str) -> Result<Option<$type>, MetadataError> {
                     self.convert(key, $expected, $convert)
                 }
