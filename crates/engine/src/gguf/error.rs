@@ -82,6 +82,8 @@ pub enum Fault {
     ValueType(u32),
     /// An array of arrays.
     NestedArray,
+    /// The strings of an array are more than 4 GiB together.
+    StringArray,
     /// A bool is neither 0 nor 1.
     Bool(u8),
     /// A key occurs twice.
@@ -232,6 +234,7 @@ impl fmt::Display for Fault {
             Fault::Utf8 { index: None } => write!(f, "not UTF-8"),
             Fault::ValueType(id) => write!(f, "unknown value type {id}"),
             Fault::NestedArray => write!(f, "arrays of arrays are not supported"),
+            Fault::StringArray => write!(f, "strings of more than 4 GiB together"),
             Fault::Bool(byte) => write!(f, "a bool is {byte}, neither 0 nor 1"),
             Fault::DuplicateKey => write!(f, "occurs twice"),
             Fault::Alignment(alignment) => write!(f, "{alignment} is not a power of two that fits 32 bits"),

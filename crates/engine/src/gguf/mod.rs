@@ -121,9 +121,8 @@ impl Gguf {
 
     /// Reads a split model that is in memory, from all its shards in order.
     pub fn from_shards<B: Into<Bytes>>(shards: impl IntoIterator<Item = B>) -> Result<Gguf, GgufError> {
-        split::join(
-            shards.into_iter().map(|bytes| split::Source { path: None, bytes: bytes.into() }).collect(),
-        )
+        let files = shards.into_iter().map(|bytes| split::File::parse(None, bytes.into()));
+        split::join(files.collect::<Result<_, _>>()?)
     }
 
     /// The metadata; of a split model, that of the first shard.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::value::{self, with_numbers};
+use super::value::{self, StringArrayBuilder, StringError, with_numbers};
 use super::{
     Array, ByteOrder, Fault, Format, Malformed, Metadata, Part, StringArray, TensorInfo, Value, byte_order,
 };
@@ -10,10 +10,12 @@ use super::{
 /// What every GGUF file begins with, in either byte order.
 const MAGIC: [u8; 4] = *b"GGUF";
 
+/// The fewest bytes that a string takes: its length.
+const MIN_STRING: u64 = 8;
 /// The fewest bytes that a key with its value takes: name length, type and a byte.
-const MIN_ENTRY: u64 = 8 + 4 + 1;
+const MIN_ENTRY: u64 = MIN_STRING + 4 + 1;
 /// The fewest bytes that a tensor's record takes: name length, dimension count, format and offset.
-const MIN_RECORD: u64 = 8 + 4 + 4 + 8;
+const MIN_RECORD: u64 = MIN_STRING + 4 + 4 + 8;
 
 /// Most entries to make room for on the word of a header; more grow as they are read.
 const TRUSTED_COUNT: usize = 1 << 12;
@@ -27,8 +29,8 @@ pub(super) struct Header {
     pub(super) tensors: Vec<TensorInfo>,
 }
 
-/// Parses the file that is `bytes`, the `shard`th of a model.
-pub(super) fn parse(bytes: &[u8], shard: usize) -> Result<Header, Malformed> {
+/// Parses the file that is `bytes`.
+pub(super) fn parse(bytes: &[u8]) -> Result<Header, Malformed> {
     let mut cursor = Cursor { bytes, offset: 0, order: ByteOrder::Little, reading: Reading::Header };
     let magic = *cursor.chunk()?;
     if magic != MAGIC {
@@ -66,7 +68,7 @@ pub(super) fn parse(bytes: &[u8], shard: usize) -> Result<Header, Malformed> {
         }
         records.push(cursor.record(name, start)?);
     }
-    let tensors = place(&cursor, records, alignment, shard)?;
+    let tensors = place(&cursor, records, alignment)?;
     Ok(Header { version, order: cursor.order, alignment, metadata, tensors })
 }
 
@@ -104,7 +106,6 @@ fn place(
     cursor: &Cursor<'_>,
     records: Vec<Record<'_>>,
     alignment: u64,
-    shard: usize,
 ) -> Result<Vec<TensorInfo>, Malformed> {
     let file_bytes = cursor.bytes.len() as u64;
     let section = cursor.offset.next_multiple_of(alignment);
@@ -135,7 +136,7 @@ fn place(
         name: record.name.to_owned(),
         format: record.format,
         shape: record.shape,
-        shard,
+        shard: 0,
         // In bounds of the file, which is in memory, so it fits.
         start: (section + record.data_offset) as usize,
         bytes: record.bytes,
@@ -282,28 +283,16 @@ impl<'a> Cursor<'a> {
         Ok(bytes.iter().map(|&byte| byte == 1).collect())
     }
 
-    /// Walks the lengths first, so that text and ends are allocated once, at their true size.
     fn strings(&mut self, len: u64) -> Result<StringArray, Malformed> {
-        const PREFIX: usize = 8;
         let start = self.offset;
-        self.peek(len.saturating_mul(PREFIX as u64))?;
-        let mut ends = Vec::with_capacity(len as usize);
-        let mut end = 0;
+        self.peek(len.saturating_mul(MIN_STRING))?;
+        let mut strings = StringArrayBuilder::with_capacity(len as usize);
         for _ in 0..len {
-            let len: u64 = self.number()?;
-            end += self.take(len)?.len();
-            ends.push(end);
+            let len = self.number()?;
+            let string = self.take(len)?;
+            strings.push(string).map_err(|error| self.error(start, error.into()))?;
         }
-        let mut text = Vec::with_capacity(end);
-        let mut rest = &self.bytes[start as usize..];
-        for &end in &ends {
-            rest = &rest[PREFIX..];
-            let (string, after) = rest.split_at(end - text.len());
-            text.extend_from_slice(string);
-            rest = after;
-        }
-        StringArray::from_parts(text, ends)
-            .map_err(|index| self.error(start, Fault::Utf8 { index: Some(index) }))
+        strings.finish().map_err(|error| self.error(start, error.into()))
     }
 
     fn record(&mut self, name: &'a str, start: u64) -> Result<Record<'a>, Malformed> {
@@ -348,6 +337,15 @@ pub(super) fn tensor_bytes(format: Format, shape: &[usize]) -> Option<usize> {
     let rows = outer.iter().try_fold(1usize, |rows, &size| rows.checked_mul(size))?;
     (row as u64).checked_mul(rows as u64)?;
     format.row_bytes(row)?.checked_mul(rows)
+}
+
+impl From<StringError> for Fault {
+    fn from(error: StringError) -> Fault {
+        match error {
+            StringError::Utf8(index) => Fault::Utf8 { index: Some(index) },
+            StringError::TooLong => Fault::StringArray,
+        }
+    }
 }
 
 /// A number as GGUF stores it.

@@ -3,102 +3,120 @@
 //! The first shard holds the metadata. Each says which it is and how many there are, and which names they have follows
 //! from that.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Gguf, GgufError, MetadataError, Shard, SplitFault, read};
+use super::{Gguf, GgufError, Metadata, MetadataError, Shard, SplitFault, read};
 use crate::weights::Bytes;
 
-/// A file that is not parsed yet.
-pub(super) struct Source {
-    pub(super) path: Option<PathBuf>,
-    pub(super) bytes: Bytes,
+/// A file that is parsed, and which shard it says it is.
+pub(super) struct File {
+    path: Option<PathBuf>,
+    bytes: Bytes,
+    header: read::Header,
+    place: Place,
+}
+
+impl File {
+    /// Maps and parses the file at `path`.
+    fn open(path: PathBuf) -> Result<File, GgufError> {
+        match Bytes::open(&path) {
+            Ok(bytes) => File::parse(Some(path), bytes),
+            Err(source) => Err(GgufError::Io { path, source }),
+        }
+    }
+
+    /// Parses `bytes`, which came from `path` if that is known.
+    pub(super) fn parse(path: Option<PathBuf>, bytes: Bytes) -> Result<File, GgufError> {
+        let header = match read::parse(&bytes) {
+            Ok(header) => header,
+            Err(error) => return Err(GgufError::Malformed { path, source: Box::new(error) }),
+        };
+        match Place::of(&header.metadata) {
+            Ok(place) => Ok(File { path, bytes, header, place }),
+            Err(error) => Err(GgufError::Split { path, fault: SplitFault::Metadata(error) }),
+        }
+    }
+
+    fn error(&self, fault: SplitFault) -> GgufError {
+        GgufError::Split { path: self.path.clone(), fault }
+    }
 }
 
 /// Opens the file at `path` and whatever shards belong to it.
 pub(super) fn open(path: &Path) -> Result<Gguf, GgufError> {
-    let source = map(path)?;
-    let header = parse(&source, 0)?;
-    let fault = |fault| GgufError::Split { path: Some(path.to_owned()), fault };
-    let place = Place::of(&header).map_err(|error| fault(SplitFault::Metadata(error)))?;
-    if place.count <= 1 {
-        return join(vec![source]);
+    let opened = File::open(path.to_owned())?;
+    let place = opened.place;
+    if place.count == 1 {
+        return join(vec![opened]);
     }
-    let stem = stem(path, place).map_err(fault)?;
-    let mut sources = Vec::new();
+    let stem = stem(path, place).map_err(|fault| opened.error(fault))?;
+    let mut opened = Some(opened);
+    let mut files = Vec::new();
     for number in 0..place.count {
-        let shard = path.with_file_name(format!("{stem}{}", Place { number, ..place }.suffix()));
-        match map(&shard) {
-            Ok(source) => sources.push(source),
-            Err(GgufError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(GgufError::Split { path: Some(shard), fault: SplitFault::Missing });
-            }
-            Err(error) => return Err(error),
+        if let Some(opened) = opened.take_if(|_| number == place.number) {
+            files.push(opened);
+            continue;
         }
+        let shard = path.with_file_name(format!("{stem}{}", Place { number, ..place }.suffix()));
+        files.push(File::open(shard).map_err(|error| match error {
+            GgufError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                GgufError::Split { path: Some(path), fault: SplitFault::Missing }
+            }
+            error => error,
+        })?);
     }
-    join(sources)
+    join(files)
 }
 
 /// Makes a model of its files, which must be all of them and in order.
-pub(super) fn join(sources: Vec<Source>) -> Result<Gguf, GgufError> {
-    let count = sources.len();
-    let mut gguf: Option<Gguf> = None;
-    let mut expected_tensors = None;
-    for (number, source) in sources.into_iter().enumerate() {
-        let header = parse(&source, number)?;
-        let fault = |fault| GgufError::Split { path: source.path.clone(), fault };
-        let metadata_fault = |error| fault(SplitFault::Metadata(error));
-        let place = Place::of(&header).map_err(metadata_fault)?;
-        if place.count != count {
-            return Err(fault(SplitFault::Count { expected: count, found: place.count }));
+pub(super) fn join(files: Vec<File>) -> Result<Gguf, GgufError> {
+    let count = files.len();
+    for (number, file) in files.iter().enumerate() {
+        if file.place.count != count {
+            return Err(file.error(SplitFault::Count { expected: count, found: file.place.count }));
         }
-        if place.number != number {
-            return Err(fault(SplitFault::Number { expected: number, found: place.number }));
-        }
-        let shard = Shard {
-            version: header.version,
-            order: header.order,
-            alignment: header.alignment,
-            path: source.path.clone(),
-            bytes: source.bytes.clone(),
-        };
-        match &mut gguf {
-            Some(gguf) => {
-                gguf.tensors.extend(header.tensors);
-                gguf.shards.push(shard);
-            }
-            None => {
-                if count > 1 {
-                    expected_tensors = header.metadata.opt_usize(TENSORS).map_err(metadata_fault)?;
-                }
-                gguf = Some(Gguf {
-                    metadata: header.metadata,
-                    tensors: header.tensors,
-                    by_name: Vec::new(),
-                    shards: vec![shard],
-                });
-            }
+        if file.place.number != number {
+            return Err(file.error(SplitFault::Number { expected: number, found: file.place.number }));
         }
     }
-    let Some(mut gguf) = gguf else {
-        return Err(GgufError::Split { path: None, fault: SplitFault::Missing });
-    };
-    finish(&mut gguf, expected_tensors)?;
+    let mut gguf =
+        Gguf { metadata: Metadata::new(), tensors: Vec::new(), by_name: Vec::new(), shards: Vec::new() };
+    for (number, file) in files.into_iter().enumerate() {
+        let read::Header { version, order, alignment, metadata, mut tensors } = file.header;
+        tensors.iter_mut().for_each(|tensor| tensor.shard = number);
+        gguf.tensors.append(&mut tensors);
+        gguf.shards.push(Shard { path: file.path, bytes: file.bytes, version, order, alignment });
+        if number == 0 {
+            gguf.metadata = metadata;
+        }
+    }
+    check(&mut gguf)?;
     Ok(gguf)
 }
 
-/// Indexes the tensors of all shards by name and checks that none is missing or there twice.
-fn finish(gguf: &mut Gguf, expected: Option<usize>) -> Result<(), GgufError> {
-    let Gguf { tensors, by_name, shards, .. } = gguf;
-    let fault = |shard: usize, fault| GgufError::Split { path: shards[shard].path.clone(), fault };
-    if let Some(expected) = expected.filter(|&expected| expected != tensors.len()) {
-        return Err(fault(0, SplitFault::Tensors { expected, found: tensors.len() }));
+/// Indexes the tensors of all shards by name, and checks that none is missing or there twice.
+fn check(gguf: &mut Gguf) -> Result<(), GgufError> {
+    let Gguf { metadata, tensors, by_name, shards } = gguf;
+    let error = |shard: usize, fault| {
+        let path = shards.get(shard).and_then(|shard| shard.path.clone());
+        GgufError::Split { path, fault }
+    };
+    if shards.is_empty() {
+        return Err(error(0, SplitFault::Missing));
+    }
+    if shards.len() > 1 {
+        let expected = metadata.usize(TENSORS).map_err(|fault| error(0, SplitFault::Metadata(fault)))?;
+        if expected != tensors.len() {
+            return Err(error(0, SplitFault::Tensors { expected, found: tensors.len() }));
+        }
     }
     by_name.extend(0..tensors.len());
     by_name.sort_by(|&a, &b| tensors[a].name.cmp(&tensors[b].name));
     for pair in by_name.windows(2) {
         let [first, second] = [&tensors[pair[0]], &tensors[pair[1]]];
         if first.name == second.name {
-            return Err(fault(second.shard, SplitFault::DuplicateTensor(second.name.clone())));
+            return Err(error(second.shard, SplitFault::DuplicateTensor(second.name.clone())));
         }
     }
     Ok(())
@@ -118,9 +136,9 @@ struct Place {
 
 impl Place {
     /// A file that says nothing is the only one.
-    fn of(header: &read::Header) -> Result<Place, MetadataError> {
-        let count = header.metadata.opt_usize(COUNT)?.unwrap_or(1).max(1);
-        let number = if count > 1 { header.metadata.usize(NUMBER)? } else { 0 };
+    fn of(metadata: &Metadata) -> Result<Place, MetadataError> {
+        let count = metadata.opt_usize(COUNT)?.unwrap_or(1).max(1);
+        let number = if count > 1 { metadata.usize(NUMBER)? } else { 0 };
         Ok(Place { number, count })
     }
 
@@ -138,14 +156,4 @@ fn stem(path: &Path, place: Place) -> Result<String, SplitFault> {
         Some(stem) => Ok(stem.to_owned()),
         None => Err(SplitFault::Name { suffix }),
     }
-}
-
-fn map(path: &Path) -> Result<Source, GgufError> {
-    let bytes = Bytes::open(path).map_err(|source| GgufError::Io { path: path.to_owned(), source })?;
-    Ok(Source { path: Some(path.to_owned()), bytes })
-}
-
-fn parse(source: &Source, shard: usize) -> Result<read::Header, GgufError> {
-    read::parse(&source.bytes, shard)
-        .map_err(|error| GgufError::Malformed { path: source.path.clone(), source: Box::new(error) })
 }

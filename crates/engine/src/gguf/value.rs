@@ -152,6 +152,8 @@ impl From<&str> for Value {
 
 /// A list of strings in one buffer, so that a vocabulary of 256 000 tokens takes two allocations.
 ///
+/// All the text together is at most 4 GiB.
+///
 /// ```
 /// use firecrest::gguf::StringArray;
 ///
@@ -163,28 +165,10 @@ impl From<&str> for Value {
 pub struct StringArray {
     text: String,
     /// Where each string ends in `text`; a character boundary, and never before the one in front.
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 impl StringArray {
-    /// Cuts `text` into strings that end at `ends`, which must ascend to the length of `text`.
-    ///
-    /// Returns the index of the first string that is no UTF-8 as the error.
-    pub(super) fn from_parts(text: Vec<u8>, ends: Vec<usize>) -> Result<StringArray, usize> {
-        debug_assert!(ends.is_sorted() && ends.last().copied().unwrap_or(0) == text.len());
-        // One pass over all the text is several times faster than one for each string.
-        let text = match String::from_utf8(text) {
-            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => {
-                return Ok(StringArray { text, ends });
-            }
-            Ok(text) => text.into_bytes(),
-            Err(error) => error.into_bytes(),
-        };
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let mut strings = starts.zip(&ends).map(|(start, &end)| &text[start..end]);
-        Err(strings.position(|string| std::str::from_utf8(string).is_err()).unwrap_or_default())
-    }
-
     /// How many strings there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -199,7 +183,7 @@ impl StringArray {
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        Some(&self.text[start..end])
+        Some(&self.text[start as usize..end as usize])
     }
 
     /// The strings in order.
@@ -216,11 +200,12 @@ impl<S: AsRef<str>> FromIterator<S> for StringArray {
     }
 }
 
+/// Panics where the text grows past 4 GiB.
 impl<S: AsRef<str>> Extend<S> for StringArray {
     fn extend<I: IntoIterator<Item = S>>(&mut self, strings: I) {
         for string in strings {
             self.text.push_str(string.as_ref());
-            self.ends.push(self.text.len());
+            self.ends.push(u32::try_from(self.text.len()).expect("a string array holds at most 4 GiB"));
         }
     }
 }
@@ -228,6 +213,69 @@ impl<S: AsRef<str>> Extend<S> for StringArray {
 impl std::fmt::Debug for StringArray {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Makes a [`StringArray`] of bytes that need not be UTF-8.
+///
+/// Tokens and merges are a few bytes each, so they are gathered and checked thousands at a time.
+pub(super) struct StringArrayBuilder {
+    /// The strings that are checked, and where all of them end.
+    array: StringArray,
+    /// The text of the strings that are not checked yet: of all from number `checked` on.
+    gathered: Vec<u8>,
+    checked: usize,
+}
+
+/// A string that can't be part of an array.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StringError {
+    /// The string with this index is not UTF-8.
+    Utf8(usize),
+    /// The strings are more than 4 GiB together.
+    TooLong,
+}
+
+impl StringArrayBuilder {
+    /// Fits the cache next to the text it comes from.
+    const GATHER: usize = 1 << 15;
+
+    /// Makes room for `len` strings.
+    pub(super) fn with_capacity(len: usize) -> StringArrayBuilder {
+        let array = StringArray { text: String::new(), ends: Vec::with_capacity(len) };
+        StringArrayBuilder { array, gathered: Vec::with_capacity(2 * Self::GATHER), checked: 0 }
+    }
+
+    pub(super) fn push(&mut self, string: &[u8]) -> Result<(), StringError> {
+        self.gathered.extend_from_slice(string);
+        let end = self.array.text.len() + self.gathered.len();
+        self.array.ends.push(u32::try_from(end).map_err(|_| StringError::TooLong)?);
+        if self.gathered.len() < Self::GATHER { Ok(()) } else { self.check() }
+    }
+
+    pub(super) fn finish(mut self) -> Result<StringArray, StringError> {
+        self.check()?;
+        self.array.text.shrink_to_fit();
+        Ok(self.array)
+    }
+
+    /// Checks what is gathered, and that the strings in it don't end inside a character.
+    fn check(&mut self) -> Result<(), StringError> {
+        let StringArrayBuilder { array: StringArray { text, ends }, gathered, checked } = self;
+        let ends = ends[*checked..].iter().map(|&end| end as usize - text.len());
+        match simdutf8::basic::from_utf8(gathered) {
+            Ok(more) if ends.clone().all(|end| more.is_char_boundary(end)) => {
+                *checked += ends.len();
+                text.push_str(more);
+                gathered.clear();
+                Ok(())
+            }
+            _ => {
+                let starts = std::iter::once(0).chain(ends.clone());
+                let valid = |(start, end): (usize, usize)| std::str::from_utf8(&gathered[start..end]).is_ok();
+                Err(StringError::Utf8(*checked + starts.zip(ends).take_while(|&range| valid(range)).count()))
+            }
+        }
     }
 }
 
@@ -244,17 +292,31 @@ mod tests {
         assert!(StringArray::default().is_empty());
     }
 
+    fn build<'a>(strings: impl IntoIterator<Item = &'a [u8]>) -> Result<StringArray, StringError> {
+        let mut builder = StringArrayBuilder::with_capacity(0);
+        strings.into_iter().try_for_each(|string| builder.push(string))?;
+        builder.finish()
+    }
+
     #[test]
     fn the_first_string_that_is_no_utf8_is_named() {
-        let parts = |text: &[u8], ends: &[usize]| {
-            StringArray::from_parts(text.to_vec(), ends.to_vec()).map(|array| array.len())
-        };
-        assert_eq!(parts("aé".as_bytes(), &[1, 3]), Ok(2));
+        assert_eq!(build([&b"a"[..], "é".as_bytes()]), Ok(["a", "é"].into_iter().collect()));
         // Valid as a whole, cut inside a character.
-        assert_eq!(parts("aé".as_bytes(), &[1, 2, 3]), Err(1));
-        assert_eq!(parts(b"ab\xffcd", &[2, 2, 4, 5]), Err(2));
-        assert_eq!(parts(b"ab\xff", &[3]), Err(0));
+        assert_eq!(build([&b"a"[..], b"\xc3", b"\xa9"]), Err(StringError::Utf8(1)));
+        assert_eq!(build([&b"ab"[..], b"", b"\xffc", b"d\xff"]), Err(StringError::Utf8(2)));
         // The second string lacks the end of a character, which the third does not continue.
-        assert_eq!(parts(b"ab\xc3cd", &[2, 3, 5]), Err(1));
+        assert_eq!(build([&b"ab"[..], b"\xc3", b"cd"]), Err(StringError::Utf8(1)));
+    }
+
+    #[test]
+    fn strings_are_checked_across_the_blocks_in_which_they_are_gathered() {
+        let long = "ü".repeat(StringArrayBuilder::GATHER / 3);
+        let strings = [long.as_str(), "a", &long, "", &long, "日本"];
+        assert_eq!(build(strings.map(str::as_bytes)), Ok(strings.into_iter().collect()));
+        let mut bytes = strings.map(str::as_bytes);
+        bytes[5] = &[0xe6, 0x97];
+        assert_eq!(build(bytes), Err(StringError::Utf8(5)));
+        bytes[2] = &long.as_bytes()[1..];
+        assert_eq!(build(bytes), Err(StringError::Utf8(2)));
     }
 }
