@@ -3,6 +3,7 @@
 
 use super::float::f16_to_f32;
 use super::quant::Scales;
+use crate::isa::Isa;
 
 /// The `N` bytes at `AT` of a block; that they lie inside is checked at compile time.
 #[inline(always)]
@@ -18,6 +19,12 @@ pub(super) fn field<const AT: usize, const N: usize, const BYTES: usize>(block: 
 #[inline(always)]
 pub(super) fn f16_at<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> f32 {
     f16_to_f32(u16::from_le_bytes(*field::<AT, 2, BYTES>(block)))
+}
+
+/// The bits of the little-endian f16 at `AT` of a block.
+#[inline(always)]
+pub(super) fn f16_bits<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> u16 {
+    u16::from_le_bytes(*field::<AT, 2, BYTES>(block))
 }
 
 /// The scales of a chunk whose blocks have one `(scale, offset)` for each `32 * GROUPS_A_BLOCK` weights.
@@ -97,4 +104,45 @@ pub(super) fn add_high_bits<const BIT: u32>(codes: &mut [i8; 64], bytes: &[u8; 3
         codes[j] |= (((bytes[j] >> (2 * pair)) & 1) << BIT) as i8;
         codes[j + 32] |= (((bytes[j] >> (2 * pair + 1)) & 1) << BIT) as i8;
     }
+}
+
+/// A pair of blocks, or zeros past the end of the chunk.
+#[inline(always)]
+pub(super) fn block_pair<const BYTES: usize>(chunk: &[u8], pair: usize) -> [&[u8; BYTES]; 2] {
+    let blocks = chunk.as_chunks::<BYTES>().0;
+    let block = |i| blocks.get(i).unwrap_or(const { &[0; BYTES] });
+    [block(2 * pair), block(2 * pair + 1)]
+}
+
+/// As [`crumbs`], in a vector.
+#[inline(always)]
+pub(super) fn crumb_vector<I: Isa>(isa: I, bytes: &[u8; 64], pair: usize) -> I::Bytes {
+    let shift = 4 * (pair as u32 % 2);
+    let crumbs = isa.load_twice_shifted(&bytes.as_chunks::<32>().0[pair / 2], shift, shift + 2);
+    isa.and(crumbs, isa.splat_byte(3))
+}
+
+/// As [`add_high_bits`], in a vector.
+#[inline(always)]
+pub(super) fn add_high_bit_vector<I: Isa, const BIT: i32>(
+    isa: I,
+    codes: I::Bytes,
+    bytes: &[u8; 32],
+    pair: usize,
+) -> I::Bytes {
+    let shift = 2 * pair as u32;
+    let bits = isa.and(isa.load_twice_shifted(bytes, shift, shift + 1), isa.splat_byte(1));
+    isa.or(codes, isa.shift_left::<BIT>(bits))
+}
+
+/// The low, then the high halves of 32 bytes, in a vector.
+#[inline(always)]
+pub(super) fn nibble_vector<I: Isa>(isa: I, bytes: &[u8; 32]) -> I::Bytes {
+    isa.and(isa.load_twice_shifted(bytes, 0, 4), isa.splat_byte(15))
+}
+
+/// 16 small integers that lie in the bytes of a word, times an f16 factor.
+#[inline(always)]
+pub(super) fn scaled_bytes<I: Isa>(isa: I, bytes: u128, factor: u16) -> I::F32 {
+    isa.mul(isa.load_i8(&bytes.to_le_bytes().map(|b| b as i8)), isa.splat_f16(factor))
 }

@@ -1,8 +1,9 @@
 //! Four-bit formats whose codes look up a value: floats of the E2M1 kind, and the non-linear integers.
 
 use super::Format;
-use super::block::{block_codes, block_scales, f16_at, field, nibble, nibbles, super_block};
+use super::block::{block_codes, block_pair, block_scales, f16_at, field, nibble, nibbles, super_block};
 use super::quant::{Codes, Quant, Scales};
+use crate::isa::Isa;
 
 /// The E2M1 numbers, doubled: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
 const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -37,6 +38,12 @@ impl Quant for MXFP4 {
         block_codes::<17>(chunk, pair, |block| {
             nibbles(field::<1, 16, _>(block)).map(|q| E2M1[q as usize & 15])
         })
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<17>(chunk, pair);
+        isa.lookup(&E2M1, isa.load_nibbles(field::<1, 16, _>(a), field::<1, 16, _>(b)))
     }
 }
 
@@ -108,6 +115,17 @@ impl Quant for IQ4_NL {
             nibbles(field::<2, 16, _>(block)).map(|q| IQ4[q as usize & 15])
         })
     }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 18, 0), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<18>(chunk, pair);
+        isa.lookup(&IQ4, isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b)))
+    }
 }
 
 /// Four bits, non-linear, blocks of 256: `d * (scale - 32) * IQ4(q)`.
@@ -152,6 +170,13 @@ impl Quant for IQ4_XS {
             *codes = nibbles(qs).map(|q| IQ4[q as usize & 15]);
         }
         codes
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<136>(chunk, pair) else { return isa.splat_byte(0) };
+        let groups = field::<8, 128, _>(block).as_chunks::<16>().0;
+        isa.lookup(&IQ4, isa.load_nibbles(&groups[2 * pair], &groups[2 * pair + 1]))
     }
 }
 

@@ -1,8 +1,12 @@
 //! The "K" formats: blocks of 256 weights with f16 scales of small integer scales.
 
 use super::Format;
-use super::block::{add_high_bits, crumbs, f16_at, field, super_block};
+use super::block::{
+    add_high_bit_vector, add_high_bits, crumb_vector, crumbs, f16_at, f16_bits, field, nibble_vector,
+    scaled_bytes, super_block,
+};
 use super::quant::{Codes, Quant, Scales};
+use crate::isa::Isa;
 
 /// Two bits with an offset for each 16 weights: `d * scale * q - dmin * min`.
 ///
@@ -40,6 +44,21 @@ impl Quant for Q2_K {
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         let Some(block) = super_block::<84>(chunk, pair) else { return [0; 64] };
         crumbs(field::<16, 64, _>(block), pair)
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        let Some(block) = chunk.first_chunk::<84>() else { return (isa.splat(0.0), isa.splat(0.0)) };
+        let packed = u128::from_le_bytes(*field::<0, 16, _>(block));
+        let low_halves = u128::MAX / 255 * 15;
+        let mins = scaled_bytes(isa, packed >> 4 & low_halves, f16_bits::<82, _>(block));
+        (scaled_bytes(isa, packed & low_halves, f16_bits::<80, _>(block)), isa.sub(isa.splat(0.0), mins))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<84>(chunk, pair) else { return isa.splat_byte(0) };
+        crumb_vector(isa, field::<16, 64, _>(block), pair)
     }
 }
 
@@ -83,6 +102,13 @@ impl Quant for Q3_K {
         add_high_bits::<2>(&mut codes, field::<0, 32, _>(block), pair);
         codes
     }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<110>(chunk, pair) else { return isa.splat_byte(0) };
+        let low = crumb_vector(isa, field::<32, 64, _>(block), pair);
+        add_high_bit_vector::<I, 2>(isa, low, field::<0, 32, _>(block), pair)
+    }
 }
 
 /// Four bits with an offset for each 32 weights: `d * scale * q - dmin * min`.
@@ -112,6 +138,18 @@ impl Quant for Q4_K {
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         let Some(block) = super_block::<144>(chunk, pair) else { return [0; 64] };
         split_nibbles(field::<16, 128, _>(block), pair)
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        let Some(block) = chunk.first_chunk::<144>() else { return (isa.splat(0.0), isa.splat(0.0)) };
+        scale_and_min_vectors(isa, field::<0, 16, _>(block))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<144>(chunk, pair) else { return isa.splat_byte(0) };
+        nibble_vector(isa, &field::<16, 128, _>(block).as_chunks::<32>().0[pair])
     }
 }
 
@@ -143,6 +181,19 @@ impl Quant for Q5_K {
         let mut codes = split_nibbles(field::<48, 128, _>(block), pair);
         add_high_bits::<4>(&mut codes, field::<16, 32, _>(block), pair);
         codes
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        let Some(block) = chunk.first_chunk::<176>() else { return (isa.splat(0.0), isa.splat(0.0)) };
+        scale_and_min_vectors(isa, field::<0, 16, _>(block))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<176>(chunk, pair) else { return isa.splat_byte(0) };
+        let low = nibble_vector(isa, &field::<48, 128, _>(block).as_chunks::<32>().0[pair]);
+        add_high_bit_vector::<I, 4>(isa, low, field::<16, 32, _>(block), pair)
     }
 }
 
@@ -188,6 +239,22 @@ impl Quant for Q6_K {
         }
         codes
     }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        let Some(block) = chunk.first_chunk::<210>() else { return (isa.splat(0.0), isa.splat(0.0)) };
+        let packed = u128::from_le_bytes(*field::<192, 16, _>(block));
+        (scaled_bytes(isa, packed, f16_bits::<208, _>(block)), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<210>(chunk, pair) else { return isa.splat_byte(0) };
+        let low = isa.load(&field::<0, 128, _>(block).as_chunks::<64>().0[pair / 2]);
+        let low = if pair % 2 == 1 { isa.shift_right::<4>(low) } else { low };
+        let high = isa.shift_left::<4>(crumb_vector(isa, field::<128, 64, _>(block), pair));
+        isa.or(isa.and(low, isa.splat_byte(15)), high)
+    }
 }
 
 /// Eight bits, with the sums that products with the formats above need: `d * q`. GGML uses it for activations only.
@@ -221,6 +288,12 @@ impl Quant for Q8_K {
         let Some(block) = super_block::<292>(chunk, pair) else { return [0; 64] };
         field::<4, 256, _>(block).as_chunks::<64>().0[pair].map(|q| q as i8)
     }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<292>(chunk, pair) else { return isa.splat_byte(0) };
+        isa.load(&field::<4, 256, _>(block).as_chunks::<64>().0[pair])
+    }
 }
 
 /// What [`Q4_K`] and [`Q5_K`] keep in their first 16 bytes.
@@ -236,6 +309,19 @@ fn scales_and_mins(head: &[u8; 16]) -> Scales {
         scales.offset[g + 4] = -(dmin * ((packed[g + 8] >> 4) | (packed[g + 4] >> 6) << 4) as f32);
     }
     scales
+}
+
+/// As [`scales_and_mins`], in vectors: the six-bit integers are put together four at a time in words of 32 bits.
+#[inline(always)]
+fn scale_and_min_vectors<I: Isa>(isa: I, head: &[u8; 16]) -> (I::F32, I::F32) {
+    let [d, scales, mins, rest] = *head.as_chunks::<4>().0 else { unreachable!() };
+    let [scales, mins, rest] = [scales, mins, rest].map(u32::from_le_bytes);
+    let join = |first: u32, second: u32| u128::from(first & 0x3f3f_3f3f) | u128::from(second) << 32;
+    let high = |top: u32| (top >> 6 & 0x0303_0303) << 4;
+    let scale = join(scales, rest & 0x0f0f_0f0f | high(scales));
+    let min = join(mins, rest >> 4 & 0x0f0f_0f0f | high(mins));
+    let [d, dmin] = [u16::from_le_bytes([d[0], d[1]]), u16::from_le_bytes([d[2], d[3]])];
+    (scaled_bytes(isa, scale, d), isa.sub(isa.splat(0.0), scaled_bytes(isa, min, dmin)))
 }
 
 /// 64 nibbles: the low halves of the 32 bytes of a pair, then the high halves.

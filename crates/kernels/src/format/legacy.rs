@@ -1,8 +1,9 @@
 //! The first GGML formats: blocks of 32 weights with one scale, and those with an offset.
 
 use super::Format;
-use super::block::{block_codes, block_scales, f16_at, field, nibbles};
+use super::block::{block_codes, block_pair, block_scales, f16_at, field, nibbles};
 use super::quant::{Codes, Quant, Scales};
+use crate::isa::Isa;
 
 /// Four bits, symmetric: `d * (q - 8)`.
 ///
@@ -28,6 +29,17 @@ impl Quant for Q4_0 {
     #[inline(always)]
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         block_codes::<18>(chunk, pair, |block| nibbles(field::<2, 16, _>(block)))
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 18, 0), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<18>(chunk, pair);
+        isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b))
     }
 }
 
@@ -57,6 +69,17 @@ impl Quant for Q4_1 {
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         block_codes::<20>(chunk, pair, |block| nibbles(field::<4, 16, _>(block)))
     }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 20, 0), isa.load_f16_strided(chunk, 20, 2))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<20>(chunk, pair);
+        isa.load_nibbles(field::<4, 16, _>(a), field::<4, 16, _>(b))
+    }
 }
 
 /// Five bits, symmetric: `d * (q - 16)`.
@@ -84,6 +107,19 @@ impl Quant for Q5_0 {
     #[inline(always)]
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         block_codes::<22>(chunk, pair, |block| five_bits(field::<6, 16, _>(block), field::<2, 4, _>(block)))
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 22, 0), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<22>(chunk, pair);
+        let low = isa.load_nibbles(field::<6, 16, _>(a), field::<6, 16, _>(b));
+        let [first, second] = [a, b].map(|block| u64::from(u32::from_le_bytes(*field::<2, 4, _>(block))));
+        isa.or(low, isa.expand_bits(first | second << 32, 16))
     }
 }
 
@@ -114,6 +150,19 @@ impl Quant for Q5_1 {
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         block_codes::<24>(chunk, pair, |block| five_bits(field::<8, 16, _>(block), field::<4, 4, _>(block)))
     }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 24, 0), isa.load_f16_strided(chunk, 24, 2))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<24>(chunk, pair);
+        let low = isa.load_nibbles(field::<8, 16, _>(a), field::<8, 16, _>(b));
+        let [first, second] = [a, b].map(|block| u64::from(u32::from_le_bytes(*field::<4, 4, _>(block))));
+        isa.or(low, isa.expand_bits(first | second << 32, 16))
+    }
 }
 
 /// Eight bits: `d * q`.
@@ -140,6 +189,17 @@ impl Quant for Q8_0 {
     #[inline(always)]
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         block_codes::<34>(chunk, pair, |block| field::<2, 32, _>(block).map(|q| q as i8))
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 34, 0), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<34>(chunk, pair);
+        isa.load_halves(field::<2, 32, _>(a), field::<2, 32, _>(b))
     }
 }
 
@@ -168,6 +228,17 @@ impl Quant for Q8_1 {
     #[inline(always)]
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         block_codes::<36>(chunk, pair, |block| field::<4, 32, _>(block).map(|q| q as i8))
+    }
+
+    #[inline(always)]
+    fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
+        (isa.load_f16_strided(chunk, 36, 0), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let [a, b] = block_pair::<36>(chunk, pair);
+        isa.load_halves(field::<4, 32, _>(a), field::<4, 32, _>(b))
     }
 }
 

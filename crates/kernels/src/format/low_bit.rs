@@ -1,8 +1,9 @@
 //! Formats of one and two bits, and of three values.
 
 use super::Format;
-use super::block::{block_scales, crumbs, f16_at, field, super_block};
+use super::block::{block_scales, crumb_vector, crumbs, f16_at, field, super_block};
 use super::quant::{Codes, Quant, Scales};
+use crate::isa::Isa;
 
 /// Three values, 1.6875 bits a weight: `d * (q - 1)`, five `q` to a byte.
 ///
@@ -84,6 +85,12 @@ impl Quant for TQ2_0 {
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64] {
         let Some(block) = super_block::<66>(chunk, pair) else { return [0; 64] };
         crumbs(field::<0, 64, _>(block), pair)
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
+        let Some(block) = super_block::<66>(chunk, pair) else { return isa.splat_byte(0) };
+        crumb_vector(isa, field::<0, 64, _>(block), pair)
     }
 }
 

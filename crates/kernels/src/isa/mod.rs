@@ -56,6 +56,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// 16 floats of 32 bits.
     type F32: Copy;
 
+    /// Runs an operation as a function of its own, where inlining it into many callers would multiply code.
+    fn call<O: Op>(self, op: O) -> O::Output;
+
     // Bytes
 
     /// The 64 bytes.
@@ -135,6 +138,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
             *half = u16::from_le_bytes([block[at], block[at + 1]]);
         }
         self.load_f16(&halves)
+    }
+    /// One half-precision float, widened, in all lanes.
+    #[inline(always)]
+    fn splat_f16(self, bits: u16) -> Self::F32 {
+        self.load_f16(&[bits; 16])
     }
     /// One float in all lanes.
     fn splat(self, x: f32) -> Self::F32;

@@ -30,7 +30,7 @@ impl Neon {
     }
 
     /// Runs an operation.
-    #[inline]
+    #[inline(never)]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         op.eval(self)
     }
@@ -58,6 +58,7 @@ impl NeonDot {
     #[inline]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         #[target_feature(enable = "dotprod")]
+        #[inline(never)]
         fn enter<O: Op>(isa: NeonDot, op: O) -> O::Output {
             op.eval(isa)
         }

@@ -33,6 +33,11 @@ macro_rules! isa_by_parts {
             type I32 = [$i32; $n];
             type F32 = [$f32; $n];
 
+            #[inline(always)]
+            fn call<O: $crate::isa::Op>(self, op: O) -> O::Output {
+                self.run(op)
+            }
+
             $crate::isa::parts::each_part! { $n,
                 and(a: Bytes, b: Bytes) -> Bytes = and1;
                 or(a: Bytes, b: Bytes) -> Bytes = or1;

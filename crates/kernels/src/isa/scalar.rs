@@ -14,6 +14,7 @@ impl Scalar {
     }
 
     /// Runs an operation.
+    #[inline(never)]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         op.eval(self)
     }
@@ -39,6 +40,11 @@ impl Isa for Scalar {
     type Bytes = [u8; 64];
     type I32 = [i32; 16];
     type F32 = [f32; 16];
+
+    #[inline(always)]
+    fn call<O: Op>(self, op: O) -> O::Output {
+        self.run(op)
+    }
 
     each! {
         and(a: u8, b: u8) -> u8 = a & b;

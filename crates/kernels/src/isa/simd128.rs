@@ -28,7 +28,7 @@ impl Simd128 {
     }
 
     /// Runs an operation.
-    #[inline]
+    #[inline(never)]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         op.eval(self)
     }

@@ -26,6 +26,11 @@ macro_rules! avx512 {
             type I32 = __m512i;
             type F32 = __m512;
 
+            #[inline(always)]
+            fn call<O: crate::isa::Op>(self, op: O) -> O::Output {
+                self.run(op)
+            }
+
             steps! {
                 $($dots)+
 

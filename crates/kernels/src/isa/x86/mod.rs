@@ -41,6 +41,7 @@ macro_rules! isa {
             #[inline]
             pub fn run<O: $crate::isa::Op>(self, op: O) -> O::Output {
                 $(#[target_feature(enable = $feature)])+
+                #[inline(never)]
                 fn enter<O: $crate::isa::Op>(isa: $name, op: O) -> O::Output {
                     op.eval(isa)
                 }

@@ -129,10 +129,16 @@ const fn bias_and_zero<I: Isa, Q: Quant>() -> (u8, u8) {
     }
 }
 
+/// Whether the codes of `Q` are signed.
+#[inline(always)]
+const fn is_signed<Q: Quant>() -> bool {
+    matches!(Q::CODES, Codes::Signed)
+}
+
 /// Dot products of codes that went through [`bias_and_zero`].
 #[inline(always)]
-fn dot<I: Isa, Q: Quant>(isa: I, acc: I::I32, codes: I::Bytes, x: I::Bytes) -> I::I32 {
-    if matches!(Q::CODES, Codes::Signed) && I::SIGNED_BIAS == 0 {
+fn dot<I: Isa, const SIGNED: bool>(isa: I, acc: I::I32, codes: I::Bytes, x: I::Bytes) -> I::I32 {
+    if SIGNED && I::SIGNED_BIAS == 0 {
         isa.dot_signed(acc, codes, x)
     } else {
         isa.dot_unsigned(acc, codes, x)

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, codes, dot};
+use super::{Weights, bias_and_zero, codes, dot, is_signed};
 use crate::format::{CHUNK, Quant};
 use crate::isa::{Isa, Op};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
@@ -45,12 +45,6 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
         Self { weights, x, out, panel, format: PhantomData }
     }
 
-    /// Whether products need an addend.
-    #[inline(always)]
-    const fn offset<I: Isa>() -> bool {
-        Q::OFFSET || bias_and_zero::<I, Q>().1 != 0
-    }
-
     /// Unpacks rows `first ..`, at most 16, into the panel.
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, weights: Weights<'_>, first: usize, panel: &mut [PanelRun]) {
@@ -91,24 +85,52 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
             }
         }
     }
+}
 
+/// A panel times all tokens. It knows of the format only what changes the arithmetic, so formats share its code.
+struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool> {
+    panel: &'a [PanelRun],
+    x: &'a [QuantizedChunk],
+    stride: usize,
+    out: MatrixMut<'a>,
+}
+
+impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Op for Tiles<'_, GROUP, OFFSET, SIGNED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(mut self, isa: I) {
+        let tokens = self.out.rows();
+        let mut t = 0;
+        while t + I::TOKENS <= tokens {
+            match I::TOKENS {
+                2 => self.tile::<I, 2>(isa, t),
+                4 => self.tile::<I, 4>(isa, t),
+                _ => self.tile::<I, 16>(isa, t),
+            }
+            t += I::TOKENS;
+        }
+        while I::TOKENS > 4 && t + 4 <= tokens {
+            self.tile::<I, 4>(isa, t);
+            t += 4;
+        }
+        while t < tokens {
+            self.tile::<I, 1>(isa, t);
+            t += 1;
+        }
+    }
+}
+
+impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP, OFFSET, SIGNED> {
     /// The panel times `T` tokens from `first` on.
     #[inline(always)]
-    fn tokens<I: Isa, const T: usize>(
-        isa: I,
-        panel: &[PanelRun],
-        x: &[QuantizedChunk],
-        stride: usize,
-        first: usize,
-        out: &mut MatrixMut<'_>,
-        column: usize,
-    ) {
+    fn tile<I: Isa, const T: usize>(&mut self, isa: I, first: usize) {
         let mut tokens = [&[][..]; T];
         for t in 0..T {
-            tokens[t] = &x[(first + t) * stride..][..stride];
+            tokens[t] = &self.x[(first + t) * self.stride..][..self.stride];
         }
         let mut acc = [isa.splat(0.0); T];
-        for (c, runs) in panel.chunks(CHUNK / 32).enumerate() {
+        for (c, runs) in self.panel.chunks(CHUNK / 32).enumerate() {
             for (g, run) in runs.iter().enumerate() {
                 let mut lines = [isa.splat_byte(0); 8];
                 for q in 0..8 {
@@ -117,36 +139,26 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
                 for t in 0..T {
                     let x = &tokens[t][c];
                     let quads = x.codes[g / 2].as_chunks::<32>().0[g % 2].as_chunks::<4>().0;
-                    if Q::GROUP == 16 {
-                        for half in 0..2 {
-                            let mut sum = isa.splat_i32(0);
-                            for q in 4 * half..4 * half + 4 {
-                                sum = dot::<I, Q>(isa, sum, lines[q], isa.splat4(&quads[q]));
-                            }
-                            let scale =
-                                isa.mul(isa.load_f32(&run.scale[half]), isa.splat(x.scale16[2 * g + half]));
-                            acc[t] = isa.mul_add(isa.to_f32(sum), scale, acc[t]);
-                            if Self::offset::<I>() {
-                                let sum = isa.splat(x.sum16[2 * g + half]);
-                                acc[t] = isa.mul_add(isa.load_f32(&run.offset[half]), sum, acc[t]);
-                            }
-                        }
-                    } else {
+                    let (x_scale, x_sum) = x.scales(GROUP);
+                    let groups = 32 / GROUP;
+                    for part in 0..groups {
                         let mut sum = isa.splat_i32(0);
-                        for q in 0..8 {
-                            sum = dot::<I, Q>(isa, sum, lines[q], isa.splat4(&quads[q]));
+                        for q in part * (GROUP / 4)..(part + 1) * (GROUP / 4) {
+                            sum = dot::<I, SIGNED>(isa, sum, lines[q], isa.splat4(&quads[q]));
                         }
-                        let scale = isa.mul(isa.load_f32(&run.scale[0]), isa.splat(x.scale32[g]));
+                        let at = groups * g + part;
+                        let scale = isa.mul(isa.load_f32(&run.scale[part]), isa.splat(x_scale[at]));
                         acc[t] = isa.mul_add(isa.to_f32(sum), scale, acc[t]);
-                        if Self::offset::<I>() {
-                            acc[t] = isa.mul_add(isa.load_f32(&run.offset[0]), isa.splat(x.sum32[g]), acc[t]);
+                        if OFFSET {
+                            acc[t] =
+                                isa.mul_add(isa.load_f32(&run.offset[part]), isa.splat(x_sum[at]), acc[t]);
                         }
                     }
                 }
             }
         }
         for t in 0..T {
-            let row = &mut out.row_mut(first + t)[column..];
+            let row = self.out.row_mut(first + t);
             if let Some(line) = row.first_chunk_mut::<ROWS>() {
                 isa.store_f32(acc[t], line);
             } else {
@@ -165,26 +177,21 @@ impl<Q: Quant> Op for MatMul<'_, Q> {
     fn eval<I: Isa>(self, isa: I) {
         let Self { weights, x, mut out, panel, .. } = self;
         let stride = chunks(weights.columns);
-        let tokens = out.rows();
         for first in (0..weights.rows).step_by(ROWS) {
             Self::unpack(isa, weights, first, panel);
-            let mut t = 0;
-            while t + I::TOKENS <= tokens {
-                match I::TOKENS {
-                    2 => Self::tokens::<I, 2>(isa, panel, x, stride, t, &mut out, first),
-                    4 => Self::tokens::<I, 4>(isa, panel, x, stride, t, &mut out, first),
-                    8 => Self::tokens::<I, 8>(isa, panel, x, stride, t, &mut out, first),
-                    _ => Self::tokens::<I, 16>(isa, panel, x, stride, t, &mut out, first),
-                }
-                t += I::TOKENS;
-            }
-            while t + 4 <= tokens && I::TOKENS > 4 {
-                Self::tokens::<I, 4>(isa, panel, x, stride, t, &mut out, first);
-                t += 4;
-            }
-            while t < tokens {
-                Self::tokens::<I, 1>(isa, panel, x, stride, t, &mut out, first);
-                t += 1;
+            let (columns, rest) = out.split_columns(ROWS.min(weights.rows - first));
+            out = rest;
+            let panel = &*panel;
+            let offset = Q::OFFSET || bias_and_zero::<I, Q>().1 != 0;
+            match (Q::GROUP, offset, is_signed::<Q>()) {
+                (16, false, false) => isa.call(Tiles::<16, false, false> { panel, x, stride, out: columns }),
+                (16, false, true) => isa.call(Tiles::<16, false, true> { panel, x, stride, out: columns }),
+                (16, true, false) => isa.call(Tiles::<16, true, false> { panel, x, stride, out: columns }),
+                (16, true, true) => isa.call(Tiles::<16, true, true> { panel, x, stride, out: columns }),
+                (_, false, false) => isa.call(Tiles::<32, false, false> { panel, x, stride, out: columns }),
+                (_, false, true) => isa.call(Tiles::<32, false, true> { panel, x, stride, out: columns }),
+                (_, true, false) => isa.call(Tiles::<32, true, false> { panel, x, stride, out: columns }),
+                (_, true, true) => isa.call(Tiles::<32, true, true> { panel, x, stride, out: columns }),
             }
         }
     }

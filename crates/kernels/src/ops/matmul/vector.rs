@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, codes, dot};
+use super::{Weights, bias_and_zero, codes, dot, is_signed};
 use crate::format::{CHUNK, Quant};
 use crate::isa::{Isa, Op};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
@@ -34,7 +34,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let chunk_bytes = const { CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes() };
         let mut rows = [&[][..]; R];
         for r in 0..R {
-            rows[r] = weights.row(first + r);
+            // The last group may be short: it repeats the last row.
+            rows[r] = weights.row((first + r).min(weights.rows - 1));
         }
         let full = weights.columns / CHUNK;
         let mut acc = [isa.splat(0.0); R];
@@ -94,7 +95,12 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 none
             };
             for r in 0..R {
-                let products = dot::<I, Q>(isa, start, codes::<I, Q>(isa, chunk[r], pair), x);
+                let codes = codes::<I, Q>(isa, chunk[r], pair);
+                let products = if is_signed::<Q>() {
+                    dot::<I, true>(isa, start, codes, x)
+                } else {
+                    dot::<I, false>(isa, start, codes, x)
+                };
                 let scale =
                     if Q::GROUP == 16 { isa.spread4(&scale[r], pair) } else { isa.spread2(&scale[r], pair) };
                 acc[r] = isa.mul_add(isa.to_f32(products), scale, acc[r]);
@@ -104,15 +110,10 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
 
     #[inline(always)]
     fn token<I: Isa, const R: usize>(isa: I, weights: Weights<'a>, x: &[QuantizedChunk], out: &mut [f32]) {
-        let (groups, rest) = out.as_chunks_mut::<R>();
-        let mut row = 0;
-        for out in groups {
-            Self::rows(isa, weights, row, x, out);
-            row += R;
-        }
-        for out in rest {
-            Self::rows(isa, weights, row, x, core::array::from_mut(out));
-            row += 1;
+        for (group, out) in out.chunks_mut(R).enumerate() {
+            let mut sums = [0.0; R];
+            Self::rows(isa, weights, group * R, x, &mut sums);
+            out.copy_from_slice(&sums[..out.len()]);
         }
     }
 }
