@@ -266,7 +266,7 @@ fn rotation() {
     assert_eq!(head, [0.6 - 1.6, 0.8 + 1.2, -4.0, 3.0, 5.0]);
     let mut head = [1.0, 2.0, 3.0, 4.0, 5.0];
     rotate(&mut head, &turns, RopeLayout::Halves);
-    assert_eq!(head, [0.6 - 2.4, -4.0, 0.8 + 1.8, 2.0, 5.0]);
+    assert_eq!(head, [0.6 - 3.0 * 0.8, -4.0, 0.8 + 3.0 * 0.6, 2.0, 5.0]);
 }
 
 /// One head's cache, in lines.

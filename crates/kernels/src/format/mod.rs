@@ -152,6 +152,11 @@ macro_rules! with_quant {
 }
 
 impl Format {
+    /// Whether blocks hold integers and scales; the other formats are plain numbers.
+    pub fn is_quantized(self) -> bool {
+        with_quant!(self, Q => core::mem::size_of::<Q>()).is_some()
+    }
+
     /// Bytes of a row of `len` values, or `None` where `len` is not whole blocks or the size overflows.
     pub const fn row_bytes(self, len: usize) -> Option<usize> {
         if !len.is_multiple_of(self.block_len()) {

@@ -67,6 +67,16 @@ impl<'a> MatrixMut<'a> {
         (MatrixMut { columns: at, ..self }, right)
     }
 
+    /// Some of the columns, while `self` stays.
+    ///
+    /// # Safety
+    ///
+    /// As long as the result lives, nothing else may reach those columns: not `self`, and no other view of them.
+    pub unsafe fn columns_unchecked(&self, columns: core::ops::Range<usize>) -> MatrixMut<'a> {
+        assert!(columns.start <= columns.end && columns.end <= self.columns);
+        MatrixMut { data: self.data.wrapping_add(columns.start), columns: columns.len(), ..*self }
+    }
+
     /// The rows before `at`, and those from it on.
     pub fn split_rows(self, at: usize) -> (Self, Self) {
         assert!(at <= self.rows);

@@ -104,6 +104,7 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Op for Tiles<'_
         let mut t = 0;
         while t + I::TOKENS <= tokens {
             match I::TOKENS {
+                1 => self.tile::<I, 1>(isa, t),
                 2 => self.tile::<I, 2>(isa, t),
                 4 => self.tile::<I, 4>(isa, t),
                 _ => self.tile::<I, 16>(isa, t),

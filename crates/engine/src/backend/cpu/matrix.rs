@@ -1,0 +1,81 @@
+//! Weights and activations on the CPU.
+
+use std::ops::Range;
+
+use firecrest_kernels::format::Format;
+use firecrest_kernels::ops::Weights;
+
+use crate::weights::Bytes;
+
+/// A weight matrix, `[rows, columns]`, used in place in the bytes of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    bytes: Bytes,
+    format: Format,
+    rows: usize,
+    columns: usize,
+}
+
+impl Matrix {
+    /// `None` where the bytes are not `rows` × `columns` weights of `format`.
+    pub(crate) fn new(bytes: Bytes, format: Format, rows: usize, columns: usize) -> Option<Self> {
+        Weights::new(format, &bytes, rows, columns)?;
+        Some(Self { bytes, format, rows, columns })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The rows of `range`, sharing the bytes; for tensors that hold several matrices one above another.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let row_bytes = self.bytes.len() / self.rows.max(1);
+        let bytes = self.bytes.slice(range.start * row_bytes..range.end * row_bytes);
+        Self { bytes, rows: range.len(), ..*self }
+    }
+
+    pub(super) fn weights(&self) -> Weights<'_> {
+        Weights::new(self.format, &self.bytes, self.rows, self.columns).expect("checked when the matrix was made")
+    }
+}
+
+/// Activations, `[tokens, columns]`.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    data: Vec<f32>,
+    columns: usize,
+}
+
+impl Buffer {
+    /// Makes it hold `tokens` × `columns` values, of any content.
+    pub(crate) fn reshape(&mut self, tokens: usize, columns: usize) {
+        self.columns = columns;
+        self.data.resize(tokens * columns, 0.0);
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.data.len() / self.columns.max(1)
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The values, token by token, once they are computed.
+    pub(crate) fn read(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Drops all tokens before `start`.
+    pub(crate) fn keep_from(&mut self, start: usize) {
+        self.data.drain(..start * self.columns);
+    }
+
+    pub(super) fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}

@@ -1,0 +1,402 @@
+//! The CPU: kernels on a pool of threads.
+
+mod kv;
+mod matrix;
+mod pool;
+
+use std::fmt;
+use std::num::NonZero;
+
+use firecrest_kernels::isa::IsaKind;
+use firecrest_kernels::ops::{
+    self, Activation, MatrixMut, PanelRun, QuantizedChunk, RopeLayout, Score, attention_lines, chunks, panel_runs,
+};
+
+pub(crate) use kv::{KvCache, KvHeads};
+pub use kv::KvFormat;
+pub(crate) use matrix::{Buffer, Matrix};
+use pool::Pool;
+
+/// Rows of weights in a task. A multiple of the 16 rows of a panel; small enough that a preempted thread holds up the
+/// others only briefly.
+const GRAIN: usize = 64;
+
+/// How activations enter products with quantized weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Rounded to 8 bits, a scale for each 32: products run on integers.
+    #[default]
+    Q8,
+    /// Kept in f32: slower, exact to rounding.
+    F32,
+}
+
+/// How the CPU is used.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CpuOptions {
+    /// Threads; the physical cores that this process may use where absent.
+    pub threads: Option<NonZero<usize>>,
+    /// Instruction set; `FIRECREST_ISA`, else the fastest that there is, where absent.
+    pub isa: Option<IsaKind>,
+    /// How activations enter products.
+    pub activations: Activations,
+}
+
+/// `FIRECREST_ISA` names an instruction set that this build or this processor does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsaError {
+    name: String,
+}
+
+impl fmt::Display for IsaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FIRECREST_ISA={}: this processor has", self.name)?;
+        let mut names: Vec<_> = IsaKind::available().filter_map(|isa| isa.name().split('-').next()).collect();
+        names.dedup();
+        names.iter().enumerate().try_for_each(|(i, name)| write!(f, "{} {name}", if i == 0 { "" } else { "," }))
+    }
+}
+
+impl std::error::Error for IsaError {}
+
+impl CpuOptions {
+    /// The instruction set that these options lead to.
+    pub fn isa(&self) -> Result<IsaKind, IsaError> {
+        if let Some(isa) = self.isa {
+            return Ok(isa);
+        }
+        match std::env::var("FIRECREST_ISA") {
+            Ok(name) if !name.is_empty() => IsaKind::from_name(&name).ok_or(IsaError { name }),
+            _ => Ok(IsaKind::best()),
+        }
+    }
+
+    /// The threads that these options lead to.
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(default_threads, NonZero::get)
+    }
+}
+
+/// Physical cores, at most as many as affinity and container limits leave.
+fn default_threads() -> usize {
+    let available = std::thread::available_parallelism().map_or(1, NonZero::get);
+    #[cfg(not(target_family = "wasm"))]
+    let available = available.min(num_cpus::get_physical().max(1));
+    available
+}
+
+/// The device: threads, an instruction set, and memory to work in.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    isa: IsaKind,
+    activations: Activations,
+    pool: Pool,
+    workers: Vec<Worker>,
+    /// The input of a product, normalised.
+    normed: Vec<f32>,
+    /// The input of a product, in 8 bits.
+    quantized: Vec<QuantizedChunk>,
+}
+
+/// What each thread works in.
+#[derive(Debug, Default)]
+struct Worker {
+    panel: Vec<PanelRun>,
+    lines: Vec<[f32; 16]>,
+    columns: Vec<f32>,
+}
+
+/// The input of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) x: &'a Buffer,
+    /// Applied to each token first.
+    pub(crate) norm: Option<&'a crate::nn::Norm>,
+}
+
+/// A product to compute: `out = x · matrixᵀ + bias`.
+pub(crate) struct Output<'a> {
+    pub(crate) matrix: &'a Matrix,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) out: &'a mut Buffer,
+}
+
+/// Cosines and sines of the rotary angles of some tokens, `[tokens, pairs]`.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    pub(crate) turns: Vec<(f32, f32)>,
+    pub(crate) pairs: usize,
+}
+
+impl Turns {
+    fn of(&self, token: usize) -> &[(f32, f32)] {
+        &self.turns[token * self.pairs..][..self.pairs]
+    }
+}
+
+/// How a layer attends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attention<'a> {
+    pub(crate) heads: usize,
+    pub(crate) scale: f32,
+    pub(crate) soft_cap: Option<f32>,
+    pub(crate) window: Option<usize>,
+    pub(crate) rope: Option<(RopeLayout, &'a Turns)>,
+    /// ALiBi slopes, one a head.
+    pub(crate) slopes: Option<&'a [f32]>,
+}
+
+impl Cpu {
+    pub(crate) fn new(options: &CpuOptions) -> Result<Self, IsaError> {
+        let isa = options.isa()?;
+        let pool = Pool::new(options.threads());
+        let workers = (0..pool.threads()).map(|_| Worker::default()).collect();
+        Ok(Self { isa, activations: options.activations, pool, workers, normed: Vec::new(), quantized: Vec::new() })
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    pub(crate) fn isa(&self) -> IsaKind {
+        self.isa
+    }
+
+    /// `out[t] = table[ids[t]] * scale`.
+    pub(crate) fn embed(&mut self, table: &Matrix, ids: &[u32], scale: f32, out: &mut Buffer) {
+        out.reshape(ids.len(), table.columns());
+        let weights = table.weights();
+        self.pool.for_pieces(out.data_mut(), table.columns(), &mut self.workers, |_, t, row| {
+            weights.dequantize_row(ids[t] as usize, row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+        });
+    }
+
+    /// Normalises each token.
+    pub(crate) fn norm(&mut self, norm: &crate::nn::Norm, x: &Buffer, out: &mut Buffer) {
+        out.reshape(x.tokens(), x.columns());
+        let (isa, columns, x) = (self.isa, x.columns(), x.read());
+        self.pool.for_pieces(out.data_mut(), columns, &mut self.workers, |_, t, row| {
+            norm.apply(isa, &x[t * columns..][..columns], row);
+        });
+    }
+
+    /// `x += y`.
+    pub(crate) fn add(&mut self, x: &mut Buffer, y: &Buffer) {
+        x.data_mut().iter_mut().zip(y.read()).for_each(|(x, y)| *x += y);
+    }
+
+    /// Multiplies every value.
+    pub(crate) fn scale(&mut self, x: &mut Buffer, factor: f32) {
+        x.data_mut().iter_mut().for_each(|x| *x *= factor);
+    }
+
+    /// `x = cap * tanh(x / cap)`.
+    pub(crate) fn soft_cap(&mut self, x: &mut Buffer, cap: f32) {
+        x.data_mut().iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+    }
+
+    /// Several products of one input.
+    pub(crate) fn project(&mut self, input: Input<'_>, outputs: &mut [Output<'_>]) {
+        let tokens = input.x.tokens();
+        for output in outputs.iter_mut() {
+            output.out.reshape(tokens, output.matrix.rows());
+        }
+        let quantized = outputs.iter().any(|output| self.is_quantized(output.matrix));
+        self.prepare(input, quantized);
+        let matrices: Vec<_> = outputs.iter().map(|output| (output.matrix, output.bias)).collect();
+        let mut views: Vec<_> = outputs
+            .iter_mut()
+            .map(|output| MatrixMut::new(output.out.data_mut(), output.matrix.rows()))
+            .collect();
+        let product = Product {
+            isa: self.isa,
+            exact: self.activations == Activations::F32,
+            x: if input.norm.is_some() { &self.normed } else { input.x.read() },
+            quantized: &self.quantized,
+        };
+        self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, i, rows, mut out| {
+            let (matrix, bias) = matrices[i];
+            product.compute(matrix, rows.clone(), out.reborrow(), &mut worker.panel);
+            if let Some(bias) = bias {
+                for t in 0..tokens {
+                    out.row_mut(t).iter_mut().zip(&bias[rows.clone()]).for_each(|(x, b)| *x += b);
+                }
+            }
+        });
+    }
+
+    /// `out = activation(x · gateᵀ) * (x · upᵀ)`.
+    pub(crate) fn gated(
+        &mut self,
+        input: Input<'_>,
+        gate: &Matrix,
+        up: &Matrix,
+        activation: Activation,
+        out: &mut Buffer,
+    ) {
+        let tokens = input.x.tokens();
+        out.reshape(tokens, gate.rows());
+        let quantized = self.is_quantized(gate) || self.is_quantized(up);
+        self.prepare(input, quantized);
+        let product = Product {
+            isa: self.isa,
+            exact: self.activations == Activations::F32,
+            x: if input.norm.is_some() { &self.normed } else { input.x.read() },
+            quantized: &self.quantized,
+        };
+        let mut views = [MatrixMut::new(out.data_mut(), gate.rows())];
+        self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, _, rows, mut out| {
+            product.compute(gate, rows.clone(), out.reborrow(), &mut worker.panel);
+            worker.columns.resize(tokens * rows.len(), 0.0);
+            let up_out = MatrixMut::new(&mut worker.columns, rows.len());
+            product.compute(up, rows.clone(), up_out, &mut worker.panel);
+            for (t, up) in worker.columns.chunks_exact(rows.len()).enumerate() {
+                ops::activate_gated(product.isa, activation, out.row_mut(t), up);
+            }
+        });
+    }
+
+    /// Applies `activation` to every value.
+    pub(crate) fn activate(&mut self, activation: Activation, x: &mut Buffer) {
+        let (isa, columns) = (self.isa, x.columns());
+        self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |_, _, row| {
+            ops::activate(isa, activation, row);
+        });
+    }
+
+    /// Normalises each head of each token (QK-norm).
+    pub(crate) fn norm_heads(&mut self, norm: &crate::nn::Norm, x: &mut Buffer) {
+        let isa = self.isa;
+        let columns = x.columns();
+        self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |worker, _, row| {
+            for head in row.chunks_exact_mut(norm.len()) {
+                worker.columns.clear();
+                worker.columns.extend_from_slice(head);
+                norm.apply(isa, &worker.columns, head);
+            }
+        });
+    }
+
+    /// Rotates queries and keys, stores keys and values from position `first` on, and attends.
+    ///
+    /// `q` is `[tokens, heads * head_dim]`, `k` and `v` are `[tokens, kv_heads * head_dim]`; `out` becomes like `q`.
+    pub(crate) fn attend(
+        &mut self,
+        attention: Attention<'_>,
+        [q, k, v]: [&mut Buffer; 3],
+        cache: &mut KvCache,
+        layer: usize,
+        first: usize,
+        out: &mut Buffer,
+    ) {
+        let isa = self.isa;
+        let KvHeads { heads: kv_heads, head_dim } = cache.heads(layer);
+        let Attention { heads, scale, soft_cap, window, rope, slopes } = attention;
+        let tokens = q.tokens();
+        if let Some((layout, turns)) = rope {
+            for x in [&mut *q, &mut *k] {
+                let columns = x.columns();
+                self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |_, t, row| {
+                    for head in row.chunks_exact_mut(head_dim) {
+                        ops::rotate(head, turns.of(t), layout);
+                    }
+                });
+            }
+        }
+        for t in 0..tokens {
+            let at = t * kv_heads * head_dim;
+            for head in 0..kv_heads {
+                let range = at + head * head_dim..at + (head + 1) * head_dim;
+                ops::store_kv(isa, cache.head_mut(layer, head), first + t, &k.read()[range.clone()], &v.read()[range]);
+            }
+        }
+        out.reshape(tokens, heads * head_dim);
+        let (q, q_stride) = (q.read(), heads * head_dim);
+        let group = heads / kv_heads;
+        let cache = &*cache;
+        let mut views = [MatrixMut::new(out.data_mut(), heads * head_dim)];
+        self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, _, columns, out| {
+            let head = columns.start / head_dim;
+            worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
+            let score = Score { scale, soft_cap, window, slope: slopes.map_or(0.0, |slopes| slopes[head]) };
+            let q = &q[columns.start..];
+            ops::attend(isa, q, q_stride, cache.head(layer, head / group), first, score, out, &mut worker.lines);
+        });
+    }
+
+    /// Moves the positions from `keep + discard` up to `len` down to `keep`, turning keys back by `turns`.
+    pub(crate) fn shift(
+        &mut self,
+        cache: &mut KvCache,
+        layer: usize,
+        [keep, discard, len]: [usize; 3],
+        rope: Option<(RopeLayout, &[(f32, f32)])>,
+    ) {
+        let KvHeads { heads, head_dim } = cache.heads(layer);
+        let mut key = vec![0.0; head_dim];
+        for head in 0..heads {
+            for from in keep + discard..len {
+                ops::load_key(self.isa, cache.head(layer, head), from, &mut key);
+                if let Some((layout, turns)) = rope {
+                    ops::rotate(&mut key, turns, layout);
+                }
+                ops::store_key(self.isa, cache.head_mut(layer, head), from - discard, &key);
+            }
+            let (from, count) = (keep + discard, len - keep - discard);
+            ops::move_values(cache.head_mut(layer, head), head_dim, from, keep, count);
+        }
+    }
+
+    fn is_quantized(&self, matrix: &Matrix) -> bool {
+        self.activations == Activations::Q8 && matrix.weights().format().is_quantized()
+    }
+
+    /// Normalises and quantizes the input as the products want it.
+    fn prepare(&mut self, input: Input<'_>, quantized: bool) {
+        let (isa, columns, x) = (self.isa, input.x.columns(), input.x.read());
+        if let Some(norm) = input.norm {
+            self.normed.resize(x.len(), 0.0);
+            self.pool.for_pieces(&mut self.normed, columns, &mut self.workers, |_, t, row| {
+                norm.apply(isa, &x[t * columns..][..columns], row);
+            });
+        }
+        if quantized {
+            let x = if input.norm.is_some() { &self.normed } else { x };
+            let stride = chunks(columns);
+            self.quantized.resize(input.x.tokens() * stride, QuantizedChunk::ZERO);
+            self.pool.for_pieces(&mut self.quantized, stride, &mut self.workers, |_, t, out| {
+                ops::quantize(isa, &x[t * columns..][..columns], out);
+            });
+        }
+        for worker in &mut self.workers {
+            let runs = panel_runs(columns);
+            if worker.panel.len() < runs {
+                worker.panel.resize(runs, PanelRun::ZERO);
+            }
+        }
+    }
+}
+
+/// An input in both forms, and how to multiply it.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    isa: IsaKind,
+    exact: bool,
+    x: &'a [f32],
+    quantized: &'a [QuantizedChunk],
+}
+
+impl Product<'_> {
+    fn compute(&self, matrix: &Matrix, rows: std::ops::Range<usize>, out: MatrixMut<'_>, panel: &mut [PanelRun]) {
+        let weights = matrix.weights().slice(rows);
+        if self.exact || !weights.format().is_quantized() {
+            ops::matmul_f32(self.isa, weights, self.x, out);
+        } else {
+            ops::matmul(self.isa, weights, self.quantized, out, panel);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! A pool of threads that spin, then sleep.
+//!
+//! Decoding a small model forks and joins hundreds of times a token, so a join must cost about a microsecond: the
+//! helpers spin for the next job a while before they park. Tasks are claimed one by one from ranges that start out
+//! equal; who has finished his own takes from the back of another's, so that a thread which the system has preempted
+//! holds up the rest by one task at the most, and one that never woke up by none.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use firecrest_kernels::ops::MatrixMut;
+
+/// Rounds of spinning before a helper sleeps: some tens of microseconds.
+const SPINS: u32 = 20_000;
+
+/// Set in [`Shared::state`] while a job accepts helpers.
+const OPEN: u64 = 1 << 31;
+
+/// A job: called with the number of a worker and of a task.
+type Job = dyn Fn(usize, usize) + Sync;
+
+/// Threads that share the tasks of one job at a time.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Number of the job in the high half, [`OPEN`], and in the low bits how many helpers are inside the job.
+    state: AtomicU64,
+    /// The current job. Written while no helper can be inside, read by helpers that counted themselves into `state`.
+    job: UnsafeCell<Option<*const Job>>,
+    /// For each worker the tasks that are left of its share: next in the low half, end in the high half.
+    shares: Box<[Share]>,
+    panicked: AtomicBool,
+    sleepers: AtomicU32,
+    stop: AtomicBool,
+    sleep: Mutex<()>,
+    wake: Condvar,
+}
+
+/// On a cache line of its own.
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+// SAFETY: `job` is the only field that is not `Sync` and `Send` by itself; its protocol is described there.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer is used only while the caller of `run` keeps the job alive.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn take(&self, worker: usize) -> Option<usize> {
+        let count = self.shares.len();
+        for i in 0..count {
+            let share = &self.shares[(worker + i) % count].0;
+            let mut left = share.load(Ordering::Relaxed);
+            loop {
+                let (next, end) = (left as u32, (left >> 32) as u32);
+                if next >= end {
+                    break;
+                }
+                // The owner goes forward, so that it streams through memory; others take from the far end.
+                let (task, new) = if i == 0 { (next, left + 1) } else { (end - 1, left - (1 << 32)) };
+                match share.compare_exchange_weak(left, new, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some(task as usize),
+                    Err(now) => left = now,
+                }
+            }
+        }
+        None
+    }
+
+    fn work(&self, worker: usize, job: &Job) {
+        while let Some(task) = self.take(worker) {
+            job(worker, task);
+        }
+    }
+
+    /// What a helper does until the pool is dropped.
+    fn help(&self, worker: usize) {
+        let mut seen = 0;
+        let mut spins = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let state = self.state.load(Ordering::Acquire);
+            if state & OPEN == 0 || state >> 32 == seen {
+                spins += 1;
+                if spins < SPINS {
+                    std::hint::spin_loop();
+                } else {
+                    self.doze(seen);
+                    spins = 0;
+                }
+                continue;
+            }
+            if self.state.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            seen = state >> 32;
+            spins = 0;
+            // SAFETY: this helper is counted in `state`, so `run` has published the job and waits before it returns.
+            let job = unsafe { (*self.job.get()).map(|job| &*job) };
+            if let Some(job) = job {
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(worker, job)));
+                if outcome.is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+            }
+            self.state.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Sleeps until there is a job other than `seen`.
+    fn doze(&self, seen: u64) {
+        let mut guard = self.sleep.lock().unwrap_or_else(|e| e.into_inner());
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let state = self.state.load(Ordering::SeqCst);
+            if self.stop.load(Ordering::Relaxed) || (state & OPEN != 0 && state >> 32 != seen) {
+                break;
+            }
+            guard = self.wake.wait(guard).unwrap_or_else(|e| e.into_inner());
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _guard = self.sleep.lock().unwrap_or_else(|e| e.into_inner());
+            self.wake.notify_all();
+        }
+    }
+}
+
+impl Pool {
+    /// A pool of `threads` workers, the caller of [`Pool::run`] among them; fewer where threads cannot be started.
+    pub(super) fn new(threads: usize) -> Self {
+        let threads = if cfg!(target_family = "wasm") { 1 } else { threads.max(1) };
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
+            panicked: AtomicBool::new(false),
+            sleepers: AtomicU32::new(0),
+            stop: AtomicBool::new(false),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let helpers = (1..threads).map_while(|worker| {
+            let shared = Arc::clone(&shared);
+            let name = format!("firecrest-{worker}");
+            std::thread::Builder::new().name(name).spawn(move || shared.help(worker)).ok()
+        });
+        let helpers = helpers.collect();
+        Self { shared, helpers }
+    }
+
+    /// Number of workers.
+    pub(super) fn threads(&self) -> usize {
+        self.shared.shares.len()
+    }
+
+    /// Calls `f(worker memory, task)` for each task below `tasks`, on all workers, and returns when all are done.
+    ///
+    /// Panics if `memory` has fewer entries than there are workers, or if a task panicked.
+    pub(super) fn run<T: Send>(&mut self, tasks: usize, memory: &mut [T], f: impl Fn(&mut T, usize) + Sync) {
+        assert!(memory.len() >= self.threads());
+        if self.helpers.is_empty() || tasks <= 1 {
+            for task in 0..tasks {
+                f(&mut memory[0], task);
+            }
+            return;
+        }
+        let memory = SendPtr(memory.as_mut_ptr());
+        let job = move |worker: usize, task: usize| {
+            let memory = memory;
+            // SAFETY: each worker has a number of its own below `memory.len()`, and runs one task at a time.
+            f(unsafe { &mut *memory.0.add(worker) }, task);
+        };
+        self.fork(tasks, &job);
+    }
+
+    fn fork(&mut self, tasks: usize, job: &Job) {
+        let shared = &*self.shared;
+        let count = shared.shares.len();
+        for (i, share) in shared.shares.iter().enumerate() {
+            let (start, end) = (tasks * i / count, tasks * (i + 1) / count);
+            share.0.store(start as u64 | (end as u64) << 32, Ordering::Relaxed);
+        }
+        // SAFETY: no job is open, and no helper is inside one: the last `fork` waited for that. The pointer is used only
+        // until this function returns, which outlives nothing that `job` borrows.
+        unsafe {
+            *shared.job.get() = Some(std::mem::transmute::<*const Job, *const Job>(job as *const Job));
+        }
+        let number = (shared.state.load(Ordering::Relaxed) >> 32) + 1;
+        shared.state.store(number << 32 | OPEN, Ordering::SeqCst);
+        shared.wake_sleepers();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.work(0, job)));
+        shared.state.fetch_and(!OPEN, Ordering::Relaxed);
+        let mut spins = 0;
+        while shared.state.load(Ordering::Acquire) & (OPEN - 1) != 0 {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                // A helper was preempted inside a task: leave it the processor.
+                std::thread::yield_now();
+            }
+        }
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
+    }
+
+    /// As [`Pool::run`], over consecutive pieces of `items`, `size` long (the last may be shorter).
+    pub(super) fn for_pieces<T: Send, U: Send>(
+        &mut self,
+        items: &mut [U],
+        size: usize,
+        memory: &mut [T],
+        f: impl Fn(&mut T, usize, &mut [U]) + Sync,
+    ) {
+        let len = items.len();
+        let pointer = SendPtr(items.as_mut_ptr());
+        self.run(len.div_ceil(size), memory, move |memory, task| {
+            let pointer = pointer;
+            let start = task * size;
+            // SAFETY: every task is run once, and pieces of different tasks do not overlap.
+            let piece = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(start), size.min(len - start)) };
+            f(memory, task, piece);
+        });
+    }
+
+    /// As [`Pool::run`], over groups of `grain` columns of each of `outputs`: `f(memory, output, columns, view)`.
+    pub(super) fn for_columns<T: Send>(
+        &mut self,
+        outputs: &mut [MatrixMut<'_>],
+        grain: usize,
+        memory: &mut [T],
+        f: impl Fn(&mut T, usize, std::ops::Range<usize>, MatrixMut<'_>) + Sync,
+    ) {
+        let tasks = outputs.iter().map(|out| out.columns().div_ceil(grain)).sum();
+        let outputs = SyncRef(outputs);
+        self.run(tasks, memory, move |memory, mut task| {
+            let outputs = outputs;
+            for (i, out) in outputs.0.iter().enumerate() {
+                let parts = out.columns().div_ceil(grain);
+                if task < parts {
+                    let columns = task * grain..((task + 1) * grain).min(out.columns());
+                    // SAFETY: every task is run once, and the columns of different tasks do not overlap; the views that
+                    // `outputs` holds are not used meanwhile.
+                    let view = unsafe { out.columns_unchecked(columns.clone()) };
+                    return f(memory, i, columns, view);
+                }
+                task -= parts;
+            }
+        });
+    }
+}
+
+/// Lets a pointer into the caller's memory travel to the workers.
+struct SendPtr<T>(*mut T);
+
+impl<T> Clone for SendPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for SendPtr<T> {}
+// SAFETY: see the uses; each worker reaches elements of its own, and they are `Send`.
+unsafe impl<T: Send> Send for SendPtr<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SendPtr<T> {}
+
+/// Lets the views be shared: workers only split them.
+#[derive(Clone, Copy)]
+struct SyncRef<'a, 'b>(&'a [MatrixMut<'b>]);
+// SAFETY: workers read the shape and split off columns of their own, nothing else.
+unsafe impl Send for SyncRef<'_, '_> {}
+// SAFETY: as above.
+unsafe impl Sync for SyncRef<'_, '_> {}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        {
+            let _guard = self.shared.sleep.lock().unwrap_or_else(|e| e.into_inner());
+            self.shared.stop.store(true, Ordering::SeqCst);
+            self.shared.wake.notify_all();
+        }
+        for helper in self.helpers.drain(..) {
+            // A helper catches the panics of its tasks, so it ends normally.
+            let _ = helper.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn every_task_runs_once() {
+        let mut pool = Pool::new(4);
+        for tasks in [0, 1, 2, 3, 7, 100, 1000] {
+            let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+            let mut memory = [0; 4];
+            pool.run(tasks, &mut memory, |mine: &mut usize, task| {
+                *mine += 1;
+                counts[task].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            assert_eq!(memory.iter().sum::<usize>(), tasks);
+        }
+    }
+
+    #[test]
+    fn sleeping_helpers_wake_up() {
+        let mut pool = Pool::new(2);
+        for _ in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            let mut memory = [false; 2];
+            // The caller waits in its first task until the helper has run one.
+            let helped = AtomicBool::new(false);
+            pool.run(2, &mut memory, |mine, task| {
+                *mine = true;
+                if task == 1 {
+                    helped.store(true, Ordering::SeqCst);
+                }
+                while !helped.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            });
+            assert_eq!(memory, [true, true]);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
+        let mut pool = Pool::new(2);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(10, &mut [(), ()], |(), task| assert_ne!(task, 9));
+        }));
+        assert!(result.is_err());
+        let done = AtomicUsize::new(0);
+        pool.run(10, &mut [(), ()], |(), _| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn pieces_and_columns_are_disjoint_and_complete() {
+        let mut pool = Pool::new(3);
+        let mut memory = [(); 3];
+        let mut items = vec![0; 25];
+        pool.for_pieces(&mut items, 4, &mut memory, |(), i, piece| piece.iter_mut().for_each(|x| *x += i + 1));
+        assert!(items.iter().enumerate().all(|(i, &x)| x == i / 4 + 1));
+
+        let (mut a, mut b) = (vec![0.0; 3 * 10], vec![0.0; 3 * 5]);
+        let mut outputs = [MatrixMut::new(&mut a, 10), MatrixMut::new(&mut b, 5)];
+        pool.for_columns(&mut outputs, 4, &mut memory, |(), output, columns, mut view| {
+            for row in 0..view.rows() {
+                for (x, column) in view.row_mut(row).iter_mut().zip(columns.clone()) {
+                    *x += (100 * output + 10 * row + column) as f32;
+                }
+            }
+        });
+        assert!((0..30).all(|i| a[i] == (10 * (i / 10) + i % 10) as f32));
+        assert!((0..15).all(|i| b[i] == (100 + 10 * (i / 5) + i % 5) as f32));
+    }
+}

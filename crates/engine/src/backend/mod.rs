@@ -1,0 +1,11 @@
+//! Where arithmetic happens. Above this module nothing knows what device computes or how activations are kept.
+//!
+//! The CPU is the only device so far. `nn` sees [`Buffer`]s (activations, `[tokens, columns]`), [`Matrix`]es (weights in
+//! any format), [`KvCache`]s and the operations of [`Cpu`].
+
+mod cpu;
+
+pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
+pub(crate) use cpu::{Attention, Buffer, Cpu, Input, KvCache, KvHeads, Matrix, Output, Turns};
+pub use firecrest_kernels::isa::IsaKind;
+pub use firecrest_kernels::ops::{Activation, RopeLayout};
