@@ -78,6 +78,8 @@ pub enum Fault {
         /// The place of the string, where it is in an array.
         index: Option<usize>,
     },
+    /// A name is longer than 65535 bytes.
+    NameLength(usize),
     /// No type of metadata value has this id.
     ValueType(u32),
     /// An array of arrays.
@@ -212,12 +214,13 @@ impl error::Error for Malformed {
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names come from the file: what a terminal would obey is escaped.
         match self {
             Part::Header => write!(f, "header"),
             Part::KeyName(index) => write!(f, "name of metadata key {index}"),
-            Part::Key(key) => write!(f, "metadata key {key}"),
+            Part::Key(key) => write!(f, "metadata key {}", key.escape_debug()),
             Part::TensorName(index) => write!(f, "name of tensor {index}"),
-            Part::Tensor(name) => write!(f, "tensor {name}"),
+            Part::Tensor(name) => write!(f, "tensor {}", name.escape_debug()),
         }
     }
 }
@@ -232,6 +235,7 @@ impl fmt::Display for Fault {
             }
             Fault::Utf8 { index: Some(index) } => write!(f, "string {index} is not UTF-8"),
             Fault::Utf8 { index: None } => write!(f, "not UTF-8"),
+            Fault::NameLength(bytes) => write!(f, "{bytes} bytes are too long for a name"),
             Fault::ValueType(id) => write!(f, "unknown value type {id}"),
             Fault::NestedArray => write!(f, "arrays of arrays are not supported"),
             Fault::StringArray => write!(f, "strings of more than 4 GiB together"),
@@ -254,7 +258,7 @@ impl fmt::Display for Fault {
                     "{bytes} bytes of data at byte {data_start} reach past the end of the file ({file_bytes})"
                 )
             }
-            Fault::Overlap { other } => write!(f, "data overlaps that of tensor {other}"),
+            Fault::Overlap { other } => write!(f, "data overlaps that of tensor {}", other.escape_debug()),
             Fault::DuplicateTensor => write!(f, "occurs twice"),
             Fault::ByteOrder(format) => write!(f, "{format} is not supported in big-endian files"),
         }
@@ -278,7 +282,9 @@ impl fmt::Display for SplitFault {
             SplitFault::Tensors { expected, found } => {
                 write!(f, "the shards hold {found} tensors, expected {expected}")
             }
-            SplitFault::DuplicateTensor(name) => write!(f, "tensor {name} is in another shard too"),
+            SplitFault::DuplicateTensor(name) => {
+                write!(f, "tensor {} is in another shard too", name.escape_debug())
+            }
         }
     }
 }

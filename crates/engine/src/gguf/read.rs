@@ -17,6 +17,9 @@ const MIN_ENTRY: u64 = MIN_STRING + 4 + 1;
 /// The fewest bytes that a tensor's record takes: name length, dimension count, format and offset.
 const MIN_RECORD: u64 = MIN_STRING + 4 + 4 + 8;
 
+/// The most bytes in the name of a key (by the specification) or a tensor.
+const MAX_NAME: usize = u16::MAX as usize;
+
 /// Most entries to make room for on the word of a header; more grow as they are read.
 const TRUSTED_COUNT: usize = 1 << 12;
 
@@ -45,7 +48,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Malformed> {
     for index in 0..entry_count {
         cursor.reading = Reading::KeyName(index);
         let start = cursor.offset;
-        let key = cursor.string()?;
+        let key = cursor.name()?;
         cursor.reading = Reading::Key(key);
         if metadata.get(key).is_some() {
             return Err(cursor.error(start, Fault::DuplicateKey));
@@ -61,7 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Malformed> {
     for index in 0..tensor_count {
         cursor.reading = Reading::TensorName(index);
         let start = cursor.offset;
-        let name = cursor.string()?;
+        let name = cursor.name()?;
         cursor.reading = Reading::Tensor(name);
         if !names.insert(name) {
             return Err(cursor.error(start, Fault::DuplicateTensor));
@@ -237,6 +240,16 @@ impl<'a> Cursor<'a> {
         let start = self.offset;
         let bytes = self.take(len)?;
         std::str::from_utf8(bytes).map_err(|_| self.error(start, Fault::Utf8 { index: None }))
+    }
+
+    /// The name of a key or tensor.
+    fn name(&mut self) -> Result<&'a str, Malformed> {
+        let start = self.offset;
+        let name = self.string()?;
+        if name.len() > MAX_NAME {
+            return Err(self.error(start, Fault::NameLength(name.len())));
+        }
+        Ok(name)
     }
 
     fn value(&mut self) -> Result<Value, Malformed> {
