@@ -167,7 +167,7 @@ fn unpacking_keeps_its_contract() {
     for &format in Format::ALL {
         with_quant!(format, Q => {
             assert_eq!(Q::FORMAT, format);
-            assert!(Q::GROUP == 16 || Q::GROUP == 32, "{format}");
+            assert!([16, 32].contains(&Q::GROUP), "{format}");
             let blocks = CHUNK / format.block_len();
             for seed in 0..8 {
                 let chunk = noise(blocks * format.block_bytes(), seed);

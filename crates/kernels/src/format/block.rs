@@ -2,7 +2,7 @@
 //! the operation that unpacks.
 
 use super::float::f16_to_f32;
-use super::quant::Scales;
+use super::quant::GROUPS;
 use crate::isa::Isa;
 
 /// The `N` bytes at `AT` of a block; that they lie inside is checked at compile time.
@@ -27,21 +27,17 @@ pub(super) fn f16_bits<const AT: usize, const BYTES: usize>(block: &[u8; BYTES])
     u16::from_le_bytes(*field::<AT, 2, BYTES>(block))
 }
 
-/// The scales of a chunk whose blocks have one `(scale, offset)` for each `32 * GROUPS_A_BLOCK` weights.
+/// What blocks of `32 * GROUPS_A_BLOCK` weights have one of, for each group of 32 weights of a chunk.
 #[inline(always)]
-pub(super) fn block_scales<const BYTES: usize, const GROUPS_A_BLOCK: usize>(
+pub(super) fn per_block<const BYTES: usize, const GROUPS_A_BLOCK: usize>(
     chunk: &[u8],
-    of_block: impl Fn(&[u8; BYTES]) -> (f32, f32),
-) -> Scales {
-    let mut scales = Scales::ZERO;
-    let groups =
-        scales.scale.chunks_exact_mut(GROUPS_A_BLOCK).zip(scales.offset.chunks_exact_mut(GROUPS_A_BLOCK));
-    for ((scale, offset), block) in groups.zip(chunk.as_chunks::<BYTES>().0) {
-        let (of_scale, of_offset) = of_block(block);
-        scale.fill(of_scale);
-        offset.fill(of_offset);
+    of_block: impl Fn(&[u8; BYTES]) -> f32,
+) -> [f32; GROUPS] {
+    let mut values = [0.0; GROUPS];
+    for (groups, block) in values.chunks_exact_mut(GROUPS_A_BLOCK).zip(chunk.as_chunks::<BYTES>().0) {
+        groups.fill(of_block(block));
     }
-    scales
+    values
 }
 
 /// The codes of a pair of blocks of 32 weights.

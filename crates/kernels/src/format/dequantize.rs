@@ -47,15 +47,17 @@ pub fn dequantize<Q: Quant>(row: &[u8], out: &mut [f32]) {
         let scales = Q::scales(chunk);
         for (pair, out) in out.chunks_mut(64).enumerate() {
             let codes = Q::codes(chunk, pair);
-            let first_group = pair * 64 / Q::GROUP;
-            for (g, (out, codes)) in out.chunks_mut(Q::GROUP).zip(codes.chunks(Q::GROUP)).enumerate() {
-                let (scale, offset) = (scales.scale[first_group + g], scales.offset[first_group + g]);
-                for (out, &code) in out.iter_mut().zip(codes) {
-                    let weight = scale * (code as i32 - zero) as f32;
+            let mut weights = [0.0; 64];
+            for (k, run) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let group = (64 * pair + 16 * k) / Q::GROUP;
+                let (scale, offset) = (scales.scale[group], scales.offset[group]);
+                for j in 0..16 {
+                    let weight = scale * (codes[16 * k + j] as i32 - zero) as f32;
                     // Adding an absent offset would turn -0 into 0.
-                    *out = if Q::OFFSET { weight + offset } else { weight };
+                    run[j] = if Q::OFFSET { weight + offset } else { weight };
                 }
             }
+            out.copy_from_slice(&weights[..out.len()]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Four-bit formats whose codes look up a value: floats of the E2M1 kind, and the non-linear integers.
 
 use super::Format;
-use super::block::{block_codes, block_pair, block_scales, f16_at, field, nibble, nibbles, super_block};
+use super::block::{block_codes, block_pair, f16_at, field, nibble, nibbles, per_block, super_block};
 use super::quant::{Codes, Quant, Scales};
 use crate::isa::Isa;
 
@@ -30,7 +30,7 @@ impl Quant for MXFP4 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<17, 1>(chunk, |block| (e8m0_half_to_f32(block[0]), 0.0))
+        Scales { scale: per_block::<17, 1>(chunk, |block| e8m0_half_to_f32(block[0])), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -54,7 +54,7 @@ impl Quant for MXFP4 {
 /// | bytes | field | |
 /// |---|---|---|
 /// | 0..4 | `d` | unsigned E4M3 scales, one for each 16 weights |
-/// | 4..36 | `qs` | for each 16 weights 8 bytes of E2M1: weight `j` is the low half of byte `j`, weight `j + 8` the high half |
+/// | 4..36 | `qs` | for each 16 weights 8 bytes: weight `j` is the low half of byte `j`, `j + 8` the high half |
 #[derive(Clone, Copy, Debug)]
 pub struct NVFP4;
 
@@ -106,7 +106,7 @@ impl Quant for IQ4_NL {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<18, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<18, 1>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]

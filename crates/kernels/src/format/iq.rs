@@ -1,4 +1,6 @@
 //! The "IQ" formats of one to three bits: indices of grid points (4 or 8 weights at once), signs apart.
+//!
+//! Where eight signs are stored in seven bits, the eighth is the one that makes the number of minuses even.
 
 use super::Format;
 use super::block::{f16_at, field, nibble, super_block};
@@ -11,7 +13,7 @@ use super::quant::{Codes, Quant, Scales};
 /// | bytes | field | |
 /// |---|---|---|
 /// | 0..2 | `d` | f16 scale |
-/// | 2..66 | `qs` | for each 32 weights 8 bytes: 4 indices of points of 8, then a u32 with 4 times 7 bits of signs ([`seven_signs`]), and on top 4 bits `s` |
+/// | 2..66 | `qs` | for each 32 weights 4 indices of points of 8, then a u32: 4 times 7 bits of signs, 4 bits `s` |
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
 pub struct IQ2_XXS;
@@ -53,7 +55,7 @@ impl Quant for IQ2_XXS {
 /// | bytes | field | |
 /// |---|---|---|
 /// | 0..2 | `d` | f16 scale |
-/// | 2..66 | `qs` | for each 8 weights a u16: 9 bits of index, then 7 of signs ([`seven_signs`]) |
+/// | 2..66 | `qs` | for each 8 weights a u16: 9 bits of index, then 7 of signs |
 /// | 66..74 | `scales` | 16 `s` of 4 bits, low half of a byte first |
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
@@ -131,7 +133,7 @@ impl Quant for IQ2_S {
 /// |---|---|---|
 /// | 0..2 | `d` | f16 scale |
 /// | 2..66 | `qs` | 64 indices of points of 4 |
-/// | 66..98 | | for each 32 weights a u32: 4 times 7 bits of signs ([`seven_signs`]), and on top 4 bits `s` |
+/// | 66..98 | | for each 32 weights a u32: 4 times 7 bits of signs, 4 bits `s` |
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
 pub struct IQ3_XXS;
@@ -163,7 +165,7 @@ impl Quant for IQ3_XXS {
         for (k, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let signs = u32::from_le_bytes(groups[2 * pair + k / 4]) >> (7 * (k % 4));
             let [first, second] = points[8 * pair + k].map(|i| grids::IQ3_XXS[usize::from(i)]);
-            *codes = signed(concat(first, second), seven_signs(signs as u8));
+            *codes = signed(first | second << 32, seven_signs(signs as u8));
         }
         codes
     }
@@ -211,7 +213,7 @@ impl Quant for IQ3_S {
                 let high = (qh[i / 8] >> (i % 8)) & 1;
                 grids::IQ3_S[usize::from(qs[i]) | usize::from(high) << 8]
             });
-            *codes = signed(concat(first, second), signs[i]);
+            *codes = signed(first | second << 32, signs[i]);
         }
         codes
     }
@@ -219,13 +221,13 @@ impl Quant for IQ3_S {
 
 /// 1.56 bits: `d * (2 * s + 1) * (point ± 1/8)`, one `s` and one sign for each 32 weights.
 ///
-/// The codes are `8 * point ± 1`, the scales an eighth: exact, and no offset is needed.
+/// Codes are in eighths, `8 * point ± 1` around 9, and so are the scales: exact, and no offset is needed.
 ///
 /// | bytes | field | |
 /// |---|---|---|
 /// | 0..2 | `d` | f16 scale |
 /// | 2..34 | `qs` | the low 8 bits of 32 indices of points of 8 |
-/// | 34..50 | `qh` | for each 32 weights a u16: 4 times the high 3 bits of an index, 3 bits `s`, and the sign: set for minus |
+/// | 34..50 | `qh` | for each 32 weights a u16: 4 times the high 3 bits of an index, 3 bits `s`, 1 set for minus |
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
 pub struct IQ1_S;
@@ -233,7 +235,7 @@ pub struct IQ1_S;
 impl Quant for IQ1_S {
     const FORMAT: Format = Format::IQ1_S;
     const GROUP: usize = 32;
-    const CODES: Codes = Codes::Signed;
+    const CODES: Codes = Codes::Unsigned { zero: 9, max: 18 };
     const OFFSET: bool = false;
 
     #[inline(always)]
@@ -266,12 +268,12 @@ impl Quant for IQ1_S {
 
 /// 1.75 bits: `d * (2 * s + 1) * (point ± 1/8)`, one `s` for each 16 weights, one sign for each 8.
 ///
-/// The codes are `8 * point ± 1`, the scales an eighth: exact, and no offset is needed.
+/// Codes are in eighths, `8 * point ± 1` around 9, and so are the scales: exact, and no offset is needed.
 ///
 /// | bytes | field | |
 /// |---|---|---|
 /// | 0..32 | `qs` | the low 8 bits of 32 indices of points of 8 |
-/// | 32..48 | `qh` | for each 8 weights 4 bits, low half of a byte first: the high 3 bits of the index, and the sign: set for minus |
+/// | 32..48 | `qh` | for each 8 weights, low half of a byte first: the high 3 bits of an index, 1 set for minus |
 /// | 48..56 | `scales` | four u16, each 4 times 3 bits `s`; their high 4 bits are the f16 `d`, lowest first |
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
@@ -280,7 +282,7 @@ pub struct IQ1_M;
 impl Quant for IQ1_M {
     const FORMAT: Format = Format::IQ1_M;
     const GROUP: usize = 16;
-    const CODES: Codes = Codes::Signed;
+    const CODES: Codes = Codes::Unsigned { zero: 9, max: 18 };
     const OFFSET: bool = false;
 
     #[inline(always)]
@@ -323,34 +325,33 @@ fn quarter_scales(d: f32, packed: &[u8; 8]) -> Scales {
     scales
 }
 
-/// Eight signs of seven bits: the number of negative weights is even, so that the eighth need not be stored.
+/// Eight signs of seven stored bits: the number of minuses is even.
 #[inline(always)]
 fn seven_signs(bits: u8) -> u8 {
     let bits = bits & 127;
     bits | ((bits.count_ones() as u8 & 1) << 7)
 }
 
-/// Negates weight `j` where bit `j` of `signs` is set.
+/// A point with weight `j` negated where bit `j` of `signs` is set. No weight may be zero.
 #[inline(always)]
-fn signed(mut point: [i8; 8], signs: u8) -> [i8; 8] {
-    for (j, weight) in point.iter_mut().enumerate() {
-        let negative = -((signs >> j) as i8 & 1);
-        *weight = (*weight ^ negative) - negative;
-    }
-    point
+fn signed(point: u64, signs: u8) -> [i8; 8] {
+    let selected = (u64::from(signs) * LOW_BITS) & 0x8040_2010_0804_0201;
+    // Every byte is zero or a power of two, so that 127 more carries into its top bit but not beyond.
+    let negative = ((selected + 0x7f * LOW_BITS) >> 7) & LOW_BITS;
+    // In two's complement; adding 1 to the complement of a byte carries beyond it only where the byte is zero.
+    weights((point ^ (negative * 0xff)) + negative)
 }
 
-#[inline(always)]
-fn concat(first: [i8; 4], second: [i8; 4]) -> [i8; 8] {
-    let mut point = [0; 8];
-    point[..4].copy_from_slice(&first);
-    point[4..].copy_from_slice(&second);
-    point
-}
-
-/// Point `index` of the `IQ1` grid with its eighth added or subtracted, in eighths.
+/// Point `index` of the `IQ1` grid, which is in eighths and around 8, with an eighth added or subtracted, around 9.
 #[inline(always)]
 fn shifted(index: usize, minus: bool) -> [i8; 8] {
-    let delta = if minus { -1 } else { 1 };
-    grids::IQ1[index].map(|weight| weight + delta)
+    weights(grids::IQ1[index] | if minus { 0 } else { 2 * LOW_BITS })
+}
+
+/// The lowest bit of each byte.
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+
+#[inline(always)]
+fn weights(point: u64) -> [i8; 8] {
+    point.to_le_bytes().map(|weight| weight as i8)
 }

@@ -68,8 +68,11 @@ impl Quant for Q2_K {
 /// |---|---|---|
 /// | 0..32 | `hmask` | bit `r` of byte `j` is the third bit of weight `32 * r + j` |
 /// | 32..96 | `qs` | the low two bits, as in [`Q2_K`] |
-/// | 96..108 | `scales` | 16 of 6 bits: `g`'s low 4 are nibble `g / 8` of byte `g % 8`, its high 2 the bits from `2 * (g / 4)` of byte `8 + g % 4` |
+/// | 96..108 | `scales` | 6 bits for each 16 weights |
 /// | 108..110 | `d` | f16 scale of the scales |
+///
+/// Of scale `g` the low four bits are half `g / 8` of byte `g % 8` of `scales`, the high two the bits from
+/// `2 * (g / 4)` of byte `8 + g % 4`.
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
 pub struct Q3_K;
@@ -117,8 +120,11 @@ impl Quant for Q3_K {
 /// |---|---|---|
 /// | 0..2 | `d` | f16 scale of the scales |
 /// | 2..4 | `dmin` | f16 scale of the mins |
-/// | 4..16 | `scales` | for each 32 weights `g` a scale and a min of 6 bits; `g < 4`: the low 6 bits of bytes `g` and `4 + g`; else: low 4 bits in the low and high half of byte `4 + g`, high 2 bits on top of bytes `g - 4` and `g` |
-/// | 16..144 | `qs` | for each 64 weights 32 bytes: weight `j` is the low half of byte `j`, weight `j + 32` the high half |
+/// | 4..16 | `scales` | for each 32 weights a scale and a min of 6 bits |
+/// | 16..144 | `qs` | for each 64 weights 32 bytes: weight `j` is the low half of byte `j`, `j + 32` the high half |
+///
+/// Scale and min `g < 4` are the low six bits of bytes `g` and `g + 4` of `scales`; of scale and min `g + 4` the low
+/// four bits are the halves of byte `g + 8`, the high two lie on top of those of `g`.
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
 pub struct Q4_K;
@@ -201,7 +207,7 @@ impl Quant for Q5_K {
 ///
 /// | bytes | field | |
 /// |---|---|---|
-/// | 0..128 | `ql` | for each 128 weights 64 bytes: weight `j` is the low half of byte `j`, weight `j + 64` the high half |
+/// | 0..128 | `ql` | for each 128 weights 64 bytes: weight `j` is the low half of byte `j`, `j + 64` the high half |
 /// | 128..192 | `qh` | the high two bits, as the codes of [`Q2_K`] |
 /// | 192..208 | `scales` | 16 i8, one for each 16 weights |
 /// | 208..210 | `d` | f16 scale of the scales |

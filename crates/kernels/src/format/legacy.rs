@@ -1,7 +1,7 @@
 //! The first GGML formats: blocks of 32 weights with one scale, and those with an offset.
 
 use super::Format;
-use super::block::{block_codes, block_pair, block_scales, f16_at, field, nibbles};
+use super::block::{block_codes, block_pair, f16_at, field, nibbles, per_block};
 use super::quant::{Codes, Quant, Scales};
 use crate::isa::Isa;
 
@@ -23,7 +23,7 @@ impl Quant for Q4_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<18, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<18, 1>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -62,7 +62,10 @@ impl Quant for Q4_1 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<20, 1>(chunk, |block| (f16_at::<0, _>(block), f16_at::<2, _>(block)))
+        Scales {
+            scale: per_block::<20, 1>(chunk, f16_at::<0, _>),
+            offset: per_block::<20, 1>(chunk, f16_at::<2, _>),
+        }
     }
 
     #[inline(always)]
@@ -101,7 +104,7 @@ impl Quant for Q5_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<22, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<22, 1>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -143,7 +146,10 @@ impl Quant for Q5_1 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<24, 1>(chunk, |block| (f16_at::<0, _>(block), f16_at::<2, _>(block)))
+        Scales {
+            scale: per_block::<24, 1>(chunk, f16_at::<0, _>),
+            offset: per_block::<24, 1>(chunk, f16_at::<2, _>),
+        }
     }
 
     #[inline(always)]
@@ -183,7 +189,7 @@ impl Quant for Q8_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<34, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<34, 1>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -222,7 +228,7 @@ impl Quant for Q8_1 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<36, 1>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<36, 1>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -244,10 +250,9 @@ impl Quant for Q8_1 {
 
 #[inline(always)]
 fn five_bits(qs: &[u8; 16], qh: &[u8; 4]) -> [i8; 32] {
-    let high = u32::from_le_bytes(*qh);
     let mut codes = nibbles(qs);
     for j in 0..32 {
-        codes[j] |= (((high >> j) & 1) << 4) as i8;
+        codes[j] |= if qh[j / 8] & (1 << (j % 8)) != 0 { 16 } else { 0 };
     }
     codes
 }

@@ -1,7 +1,7 @@
 //! Formats of one and two bits, and of three values.
 
 use super::Format;
-use super::block::{block_scales, crumb_vector, crumbs, f16_at, field, super_block};
+use super::block::{crumb_vector, crumbs, f16_at, field, per_block, super_block};
 use super::quant::{Codes, Quant, Scales};
 use crate::isa::Isa;
 
@@ -28,7 +28,7 @@ impl Quant for TQ1_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<54, 8>(chunk, |block| (f16_at::<52, _>(block), 0.0))
+        Scales { scale: per_block::<54, 8>(chunk, f16_at::<52, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -78,7 +78,7 @@ impl Quant for TQ2_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<66, 8>(chunk, |block| (f16_at::<64, _>(block), 0.0))
+        Scales { scale: per_block::<66, 8>(chunk, f16_at::<64, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -112,7 +112,7 @@ impl Quant for Q1_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<18, 4>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<18, 4>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
@@ -121,7 +121,7 @@ impl Quant for Q1_0 {
         let bytes = &field::<2, 16, _>(block).as_chunks::<8>().0[pair % 2];
         let mut codes = [0; 64];
         for j in 0..64 {
-            codes[j] = (((bytes[j / 8] >> (j % 8)) & 1) << 1) as i8;
+            codes[j] = if bytes[j / 8] & (1 << (j % 8)) != 0 { 2 } else { 0 };
         }
         codes
     }
@@ -145,7 +145,7 @@ impl Quant for Q2_0 {
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
-        block_scales::<18, 2>(chunk, |block| (f16_at::<0, _>(block), 0.0))
+        Scales { scale: per_block::<18, 2>(chunk, f16_at::<0, _>), ..Scales::ZERO }
     }
 
     #[inline(always)]
