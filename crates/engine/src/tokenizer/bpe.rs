@@ -1,9 +1,11 @@
 //! Byte-pair encoding with a list of merges: GPT-2's, on bytes, and Gemma 4's, on characters.
 
+use std::borrow::Cow;
+
 use hashbrown::HashMap;
 
 use super::TokenizerError;
-use super::merge::{Merge, Merger};
+use super::merge::{Merge, Merger, WordCache};
 use super::pretokenize::PreTokenizer;
 use super::pretokenizers::Rules;
 use super::vocab::{NO_TOKEN, SPACE, Spelling, Vocabulary, letter_of};
@@ -64,41 +66,35 @@ impl Bpe {
     /// Appends the tokens of `text`. A byte that no token stands for is left out, as in llama.cpp and Hugging Face's
     /// tokenizers.
     pub(super) fn encode(&self, vocab: &Vocabulary, text: &str, out: &mut Vec<u32>) {
+        let text = match self.rules.spelling {
+            Spelling::ByteLevel => Cow::Borrowed(text),
+            Spelling::Spaced => Cow::Owned(text.replace(' ', SPACE)),
+        };
         let mut merger = Merger::default();
-        let mut spelled = String::new();
+        let mut cache = WordCache::default();
+        self.pre_tokenizer.split(&text, &mut |word| {
+            cache.encode(word, out, |out| self.encode_word(vocab, &mut merger, word, out));
+        });
+    }
+
+    fn encode_word(&self, vocab: &Vocabulary, merger: &mut Merger, word: &str, out: &mut Vec<u32>) {
+        if let Some(id) = self.whole_word(vocab, word) {
+            return out.push(id);
+        }
+        merger.clear();
         match self.rules.spelling {
-            Spelling::ByteLevel => self.pre_tokenizer.split(text, &mut |word| {
-                if self.rules.whole_words {
-                    spelled.clear();
-                    spelled.extend(word.bytes().map(letter_of));
-                    if let Some(id) = vocab.text_id(&spelled) {
-                        return out.push(id);
-                    }
-                }
-                merger.clear();
+            Spelling::ByteLevel => {
                 for (i, byte) in word.bytes().enumerate() {
                     merger.push(i, i + 1, self.bytes[usize::from(byte)]);
                 }
-                self.merge(vocab, &mut merger, word, out);
-            }),
-            Spelling::Spaced => self.pre_tokenizer.split(&text.replace(' ', SPACE), &mut |word| {
-                // Runs of line breaks are tokens that no merge leads to.
-                if word.starts_with('\n')
-                    && let Some(id) = vocab.text_id(word)
-                {
-                    return out.push(id);
-                }
-                merger.clear();
+            }
+            Spelling::Spaced => {
                 for (i, letter) in word.char_indices() {
-                    let id = vocab.text_id(letter.encode_utf8(&mut [0; 4])).unwrap_or(NO_TOKEN);
-                    merger.push(i, i + letter.len_utf8(), id);
+                    let end = i + letter.len_utf8();
+                    merger.push(i, end, vocab.text_id(&word[i..end]).unwrap_or(NO_TOKEN));
                 }
-                self.merge(vocab, &mut merger, word, out);
-            }),
+            }
         }
-    }
-
-    fn merge(&self, vocab: &Vocabulary, merger: &mut Merger, word: &str, out: &mut Vec<u32>) {
         merger.run(|left, right| {
             let rank = *self.ranks.get(&(left.id, right.id))?;
             Some(Merge { rank, id: self.results[rank as usize] })
@@ -112,6 +108,18 @@ impl Bpe {
                 let ids = bytes.iter().map(|&byte| self.bytes[usize::from(byte)]);
                 out.extend(ids.filter(|&id| is_token(id)));
             }
+        }
+    }
+
+    /// The token of a word that stays whole.
+    fn whole_word(&self, vocab: &Vocabulary, word: &str) -> Option<u32> {
+        match self.rules.spelling {
+            Spelling::ByteLevel if self.rules.whole_words => {
+                vocab.text_id(&word.bytes().map(letter_of).collect::<String>())
+            }
+            // Runs of line breaks are tokens that no merge leads to.
+            Spelling::Spaced if word.starts_with('\n') => vocab.text_id(word),
+            _ => None,
         }
     }
 }

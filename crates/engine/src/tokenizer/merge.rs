@@ -2,6 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use hashbrown::HashMap;
 
 /// What joining two neighbours would give.
 #[derive(Clone, Copy)]
@@ -13,6 +16,7 @@ pub(super) struct Merge {
 }
 
 /// A piece of the text, with links to the pieces beside it.
+#[derive(Clone, Copy)]
 pub(super) struct Symbol {
     /// The bytes `start..end` of the text.
     pub(super) start: u32,
@@ -27,11 +31,14 @@ pub(super) struct Symbol {
 
 const NONE: u32 = u32::MAX;
 
+/// Up to so many pieces, looking at all candidates is faster than keeping a queue of them.
+const FEW: usize = 24;
+
 /// Joins pieces in `O(n log n)`: a queue of candidates over a linked list. Kept over words, it allocates rarely.
 #[derive(Default)]
 pub(super) struct Merger {
     symbols: Vec<Symbol>,
-    /// Rank (high half) and left symbol (low half) of candidates, some of them out of date.
+    /// Rank (high half) and left symbol (low half) of candidates. Kept for its memory.
     queue: BinaryHeap<Reverse<u64>>,
 }
 
@@ -54,45 +61,61 @@ impl Merger {
 
     /// Joins neighbours for as long as `pair` offers a merge.
     pub(super) fn run(&mut self, pair: impl Fn(&Symbol, &Symbol) -> Option<Merge>) {
-        let mut seeds = std::mem::take(&mut self.queue).into_vec();
-        seeds.clear();
         for left in 1..self.symbols.len() {
-            let merge = pair(&self.symbols[left - 1], &self.symbols[left]);
-            self.symbols[left - 1].merge = merge;
-            seeds.extend(merge.map(|merge| candidate(merge, left as u32 - 1)));
+            self.symbols[left - 1].merge = pair(&self.symbols[left - 1], &self.symbols[left]);
         }
-        self.queue = BinaryHeap::from(seeds);
-
-        while let Some(Reverse(key)) = self.queue.pop() {
-            let (rank, left) = ((key >> 32) as u32, key as u32);
-            let symbol = &self.symbols[left as usize];
-            // Out of date where the piece was swallowed or got another neighbour.
-            let Some(merge) = symbol.merge.filter(|merge| merge.rank == rank) else { continue };
-
-            let right = symbol.next;
-            let swallowed = &mut self.symbols[right as usize];
-            let (end, next) = (swallowed.end, swallowed.next);
-            swallowed.merge = None;
-            let symbol = &mut self.symbols[left as usize];
-            (symbol.end, symbol.id, symbol.next) = (end, merge.id, next);
-            let prev = symbol.prev;
-            if next != NONE {
-                self.symbols[next as usize].prev = left;
+        if self.symbols.len() <= FEW {
+            while let Some(left) = self.best() {
+                self.join(left, &pair, |_| {});
             }
-            self.update(prev, left, &pair);
-            self.update(left, next, &pair);
-        }
-    }
-
-    fn update(&mut self, left: u32, right: u32, pair: impl Fn(&Symbol, &Symbol) -> Option<Merge>) {
-        if left == NONE {
             return;
         }
-        let merge = (right != NONE)
-            .then(|| pair(&self.symbols[left as usize], &self.symbols[right as usize]))
-            .flatten();
-        self.symbols[left as usize].merge = merge;
-        self.queue.extend(merge.map(|merge| candidate(merge, left)));
+        let mut keys = std::mem::take(&mut self.queue).into_vec();
+        keys.clear();
+        keys.extend((0..).zip(&self.symbols).filter_map(|(left, symbol)| Some(key(symbol.merge?, left))));
+        let mut queue = BinaryHeap::from(keys);
+        while let Some(Reverse(key)) = queue.pop() {
+            let (rank, left) = ((key >> 32) as u32, key as u32);
+            // Out of date where the piece was swallowed or got another neighbour.
+            if self.symbols[left as usize].merge.is_some_and(|merge| merge.rank == rank) {
+                self.join(left, &pair, |key| queue.push(key));
+            }
+        }
+        self.queue = queue;
+    }
+
+    /// The left side of the best merge, by looking at all of them.
+    fn best(&self) -> Option<u32> {
+        let keys = (0..).zip(&self.symbols).filter_map(|(left, symbol)| Some((symbol.merge?.rank, left)));
+        keys.min().map(|(_, left)| left)
+    }
+
+    /// Joins `left` with the piece after it, and calls `offer` with the merges that this opens.
+    fn join(
+        &mut self,
+        left: u32,
+        pair: impl Fn(&Symbol, &Symbol) -> Option<Merge>,
+        mut offer: impl FnMut(Reverse<u64>),
+    ) {
+        let Symbol { prev, next: right, merge: Some(merge), .. } = self.symbols[left as usize] else {
+            return;
+        };
+        let Symbol { end, next, .. } = self.symbols[right as usize];
+        self.symbols[right as usize].merge = None;
+        let symbol = &mut self.symbols[left as usize];
+        (symbol.end, symbol.id, symbol.next, symbol.merge) = (end, merge.id, next, None);
+        if next != NONE {
+            self.symbols[next as usize].prev = left;
+        }
+        for (left, right) in [(prev, left), (left, next)] {
+            if left != NONE && right != NONE {
+                let merge = pair(&self.symbols[left as usize], &self.symbols[right as usize]);
+                self.symbols[left as usize].merge = merge;
+                if let Some(merge) = merge {
+                    offer(key(merge, left));
+                }
+            }
+        }
     }
 
     /// The pieces that are left, in order.
@@ -101,8 +124,33 @@ impl Merger {
     }
 }
 
-fn candidate(merge: Merge, left: u32) -> Reverse<u64> {
+/// Puts the candidate of the lowest rank first in a queue, and of equals the leftmost.
+fn key(merge: Merge, left: u32) -> Reverse<u64> {
     Reverse(u64::from(merge.rank) << 32 | u64::from(left))
+}
+
+/// Tokens of the words of one text. Most words come again and again.
+#[derive(Default)]
+pub(super) struct WordCache<'t> {
+    /// Where in the output the tokens of a word are.
+    places: HashMap<&'t str, Range<usize>>,
+}
+
+/// Longer words seldom come again.
+const MAX_CACHED_BYTES: usize = 64;
+
+impl<'t> WordCache<'t> {
+    /// Appends the tokens of `word`: a copy of those that it had before, else what `encode` appends.
+    pub(super) fn encode(&mut self, word: &'t str, out: &mut Vec<u32>, encode: impl FnOnce(&mut Vec<u32>)) {
+        if let Some(place) = self.places.get(word) {
+            return out.extend_from_within(place.clone());
+        }
+        let start = out.len();
+        encode(out);
+        if word.len() <= MAX_CACHED_BYTES {
+            self.places.insert(word, start..out.len());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -132,5 +180,33 @@ mod tests {
         assert_eq!(merged("abcd", &["bc", "abc", "abcd"]), ["abcd"]);
         assert_eq!(merged("aaaaa", &["aa", "aaaa"]), ["aaaa", "a"]);
         assert_eq!(merged("xabcabx", &["ab", "abc", "xabc"]), ["xabc", "ab", "x"]);
+    }
+
+    #[test]
+    fn long_words_merge_like_short_ones() {
+        // Of a long word the queue makes what looking at all candidates makes of its parts.
+        let pairs = ["ab", "ba", "abab", "aba", "bab", "baab"];
+        for length in [FEW - 1, FEW, FEW + 1, 100] {
+            let word: String = (0..length).map(|i| if i * i % 7 < 3 { 'a' } else { 'b' }).collect();
+            let mut naive: Vec<String> = word.chars().map(String::from).collect();
+            let joined = |window: &[String]| pairs.iter().position(|&pair| pair == window.concat());
+            while let Some((_, at)) =
+                (0..).zip(naive.windows(2)).filter_map(|(i, w)| Some((joined(w)?, i))).min()
+            {
+                let right = naive.remove(at + 1);
+                naive[at].push_str(&right);
+            }
+            assert_eq!(merged(&word, &pairs), naive, "{length}");
+        }
+    }
+
+    #[test]
+    fn words_are_encoded_once() {
+        let mut cache = WordCache::default();
+        let mut out = vec![7];
+        for (word, ids) in [("a", &[1, 2][..]), ("b", &[]), ("a", &[9]), ("b", &[9])] {
+            cache.encode(word, &mut out, |out| out.extend(ids));
+        }
+        assert_eq!(out, [7, 1, 2, 1, 2]);
     }
 }

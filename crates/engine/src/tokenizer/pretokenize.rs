@@ -71,24 +71,24 @@ impl PreTokenizer {
             Step::MatchHalvingSpaces(alternatives) => Compiled::Match(Matcher::new(alternatives, true)),
             Step::BeforeThousands => digits(&[r"\d+"], false),
             Step::Thousands => digits(&[r"\p{N}+"], true),
-            Step::ThousandsOfWholeNumbers => digits(&[r"\d+[\w--\d]", r"\d+"], true),
+            Step::ThousandsOfWholeNumbers => digits(&[r"\d+[\w\p{N}--\d]", r"\d+"], true),
         });
         PreTokenizer { steps: steps.collect() }
     }
 
     /// Calls `word` with the words of `text`, which are not empty and make up the text.
-    pub(super) fn split(&self, text: &str, word: &mut dyn FnMut(&str)) {
+    pub(super) fn split<'t>(&self, text: &'t str, word: &mut dyn FnMut(&'t str)) {
         if !text.is_empty() {
             split(&self.steps, text, word);
         }
     }
 }
 
-fn split(steps: &[Compiled], text: &str, word: &mut dyn FnMut(&str)) {
+fn split<'t>(steps: &[Compiled], text: &'t str, word: &mut dyn FnMut(&'t str)) {
     let Some((step, rest)) = steps.split_first() else {
         return word(text);
     };
-    let mut each = |piece: &str| split(rest, piece, word);
+    let mut each = |piece| split(rest, piece, word);
     match step {
         Compiled::Match(matcher) => matcher.split(text, &mut each),
         Compiled::Digits(digits) => digits.split(text, &mut each),
@@ -118,7 +118,7 @@ impl Matcher {
         Matcher { regex: compile(&patterns), endings, covers, halve_spaces }
     }
 
-    fn split(&self, text: &str, word: &mut dyn FnMut(&str)) {
+    fn split<'t>(&self, text: &'t str, word: &mut dyn FnMut(&'t str)) {
         let (mut start, mut at) = (0, 0);
         while at < text.len() {
             let input = Input::new(text).span(at..text.len());
@@ -148,7 +148,7 @@ impl Matcher {
 }
 
 impl Digits {
-    fn split(&self, text: &str, word: &mut dyn FnMut(&str)) {
+    fn split<'t>(&self, text: &'t str, word: &mut dyn FnMut(&'t str)) {
         let mut start = 0;
         let mut cut = |at: usize| {
             if at > start {
@@ -176,7 +176,7 @@ impl Digits {
 }
 
 /// Cuts `text` into as many pieces of 512 characters as there are, then one of 256 if there is, and so on.
-fn halve(mut text: &str, word: &mut dyn FnMut(&str)) {
+fn halve<'t>(mut text: &'t str, word: &mut dyn FnMut(&'t str)) {
     let mut size = 512;
     while !text.is_empty() {
         match text.char_indices().nth(size - 1) {

@@ -78,8 +78,20 @@ const HAN_AND_KANA: &str = "[一-龥぀-ゟ゠-ヿ]+";
 const HAN_AND_HANGUL: &str = "[一-龥ࠀ-一가-퟿]+";
 /// Letters with case, as of the Unicode version that the model's makers had.
 const DEEPSEEK_LETTERS: &str = concat!(
-    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄ",
-    r"ῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    r"\s?[A-Za-z\x{B5}\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{1BA}\x{1BC}-\x{1BF}\x{1C4}-\x{293}",
+    r"\x{295}-\x{2AF}\x{370}-\x{373}\x{376}\x{377}\x{37B}-\x{37D}\x{37F}\x{386}\x{388}-\x{38A}\x{38C}",
+    r"\x{38E}-\x{3A1}\x{3A3}-\x{3F5}\x{3F7}-\x{481}\x{48A}-\x{52F}\x{531}-\x{556}\x{10A0}-\x{10C5}",
+    r"\x{13A0}-\x{13F5}\x{13F8}-\x{13FD}\x{1C90}-\x{1CBA}\x{1CBD}-\x{1CBF}\x{1D00}-\x{1D2B}",
+    r"\x{1D6B}-\x{1D77}\x{1D79}-\x{1D9A}\x{1E00}-\x{1F15}\x{1F18}-\x{1F1D}\x{1F20}-\x{1F45}",
+    r"\x{1F48}-\x{1F4D}\x{1F50}-\x{1F57}\x{1F59}\x{1F5B}\x{1F5D}\x{1F5F}-\x{1F7D}\x{1F80}-\x{1FB4}",
+    r"\x{1FB6}-\x{1FBC}\x{1FBE}\x{1FC2}-\x{1FC4}\x{1FC6}-\x{1FCC}\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}",
+    r"\x{1FE0}-\x{1FEC}\x{1FF2}-\x{1FF4}\x{1FF6}-\x{1FFC}\x{2102}\x{2107}\x{210A}-\x{2113}\x{2115}",
+    r"\x{2119}-\x{211D}\x{2124}\x{2126}\x{2128}\x{212A}-\x{212D}\x{212F}-\x{2134}\x{2139}",
+    r"\x{213C}-\x{213F}\x{2145}-\x{2149}\x{214E}\x{2183}\x{2184}\x{2C00}-\x{2C7B}\x{2C7E}-\x{2CE4}",
+    r"\x{2CEB}-\x{2CEE}\x{2CF2}\x{2CF3}\x{A640}-\x{A66D}\x{A680}-\x{A69B}\x{A722}-\x{A76F}",
+    r"\x{A771}-\x{A787}\x{A78B}-\x{A78E}\x{AB70}-\x{ABBF}\x{FB00}-\x{FB06}\x{FB13}-\x{FB17}",
+    r"\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{10400}-\x{1044F}\x{104B0}-\x{104D3}\x{104D8}-\x{104FB}",
+    r"\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}\x{1E900}-\x{1E943}]+",
 );
 
 const PLAIN: Rules =
@@ -326,7 +338,7 @@ const TABLE: &[(&[&str], Rules)] = &[
                 Thousands,
                 Match(&[concat!(
                     r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}",
-                    r"\x{FF65}-\x{FF9F}\x{2F00}-\x{2FDF}\x{0E00}-\x{0E7F}\x{0E80}-\x{0EFF}\x{1780}-\x{17FF}",
+                    r"\x{FF65}-\x{FF9F}\x{2F00}-\x{2FDF}\x{0E40}-\x{0E7F}\x{0E80}-\x{0EFF}\x{1780}-\x{17FF}",
                     r"\x{1000}-\x{109F}\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+",
                 )]),
                 Match(DEEPSEEK_3),
@@ -364,20 +376,48 @@ const TABLE: &[(&[&str], Rules)] = &[
 mod tests {
     use super::*;
     use crate::tokenizer::pretokenize::PreTokenizer;
+    use serde_json::Value;
 
     #[test]
-    fn every_expression_compiles_and_no_name_stands_twice() {
+    fn no_name_stands_twice_and_unknown_names_have_no_rules() {
         let mut names: Vec<_> = TABLE.iter().flat_map(|(names, _)| *names).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
-        for (names, rules) in TABLE {
-            let mut joined = String::new();
-            let text = "Hello, wörld! 12345 it's\n\n 你好 안녕  x";
-            PreTokenizer::new(rules.steps).split(text, &mut |word| joined.push_str(word));
-            assert_eq!(joined, text, "{names:?}");
-        }
         assert!(rules("no-such").is_none());
+    }
+
+    /// Lengths of words, in characters, by Hugging Face's tokenizers with the expressions of the models' tokenizer.json.
+    #[test]
+    fn words_equal_the_reference() {
+        let data: Value =
+            serde_json::from_str(include_str!("../../tests/data/tokenizer/words.json")).unwrap();
+        let texts = data["texts"].as_array().unwrap();
+        let mut tested = Vec::new();
+        let mut failures = Vec::new();
+        for (name, words) in data["words"].as_object().unwrap() {
+            let rules = rules(name).unwrap();
+            tested.push(format!("{:?}", rules.steps));
+            let pre_tokenizer = PreTokenizer::new(rules.steps);
+            for (text, lengths) in texts.iter().zip(words.as_array().unwrap()) {
+                let text = text.as_str().unwrap();
+                let mut expected = Vec::new();
+                let mut letters = text.chars();
+                for length in lengths.as_array().unwrap() {
+                    expected
+                        .push(letters.by_ref().take(length.as_u64().unwrap() as usize).collect::<String>());
+                }
+                let mut got = Vec::new();
+                pre_tokenizer.split(text, &mut |word| got.push(word.to_owned()));
+                if got != expected {
+                    failures.push(format!("{name} {text:?}\n  got  {got:?}\n  want {expected:?}"));
+                }
+            }
+        }
+        assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+        for (names, rules) in TABLE {
+            assert!(tested.contains(&format!("{:?}", rules.steps)), "{names:?} has no reference");
+        }
     }
 }

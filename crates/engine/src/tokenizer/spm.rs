@@ -1,6 +1,6 @@
 //! SentencePiece's byte-pair encoding: the adjacent pair whose union is the token of the highest score is joined.
 
-use super::merge::{Merge, Merger};
+use super::merge::{Merge, Merger, WordCache};
 use super::vocab::{NO_TOKEN, SPACE, Vocabulary};
 
 /// Joins characters to tokens by score. Source: arXiv 1808.06226.
@@ -42,9 +42,11 @@ impl SentencePiece {
         let text = [prefix, text].concat().replace(' ', SPACE);
         let mut merger = Merger::default();
         if self.splits_at_spaces {
+            let mut cache = WordCache::default();
             let mut start = 0;
             for end in word_starts(&text).chain([text.len()]) {
-                self.encode_word(vocab, &mut merger, &text[start..end], out);
+                let word = &text[start..end];
+                cache.encode(word, out, |out| self.encode_word(vocab, &mut merger, word, out));
                 start = end;
             }
         } else {
