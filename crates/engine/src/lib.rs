@@ -2,4 +2,5 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod gguf;
+pub mod tokenizer;
 pub mod weights;
