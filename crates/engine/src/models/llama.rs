@@ -34,7 +34,6 @@ pub(super) fn spec(gguf: &Gguf) -> Result<DecoderSpec, LoadError> {
         },
     };
     Ok(DecoderSpec {
-        architecture: params.architecture.into(),
         dim,
         vocab: params.vocab()?,
         context_length,

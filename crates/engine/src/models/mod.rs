@@ -79,16 +79,25 @@ impl<'a> Hyperparameters<'a> {
     }
 
     fn wrong(&self, name: &str, value: impl ToString, expected: impl ToString) -> LoadError {
-        LoadError::Hyperparameter { key: self.key(name), value: value.to_string(), expected: expected.to_string() }
+        LoadError::Hyperparameter {
+            key: self.key(name),
+            value: value.to_string(),
+            expected: expected.to_string(),
+        }
     }
 
     /// Rows of the embedding.
     fn vocab(&self) -> Result<usize, LoadError> {
         let tensor = "token_embd.weight";
-        let info = self.gguf.tensor(tensor).ok_or_else(|| LoadError::MissingTensor { tensor: tensor.into() })?;
+        let info =
+            self.gguf.tensor(tensor).ok_or_else(|| LoadError::MissingTensor { tensor: tensor.into() })?;
         let rows = info.shape.get(1).copied().unwrap_or(1);
         if u32::try_from(rows).is_err() {
-            return Err(LoadError::Shape { tensor: tensor.into(), expected: vec![], found: info.shape.clone() });
+            return Err(LoadError::Shape {
+                tensor: tensor.into(),
+                expected: vec![],
+                found: info.shape.clone(),
+            });
         }
         Ok(rows)
     }

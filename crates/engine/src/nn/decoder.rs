@@ -68,7 +68,9 @@ impl Decoder {
     ) -> Result<Self, LoadError> {
         let capacity = options.capacity.unwrap_or_else(|| spec.context_length.min(4096)).max(1);
         let heads = || {
-            spec.layers.iter().map(|l| KvHeads { heads: l.attention.kv_heads, head_dim: l.attention.head_dim })
+            spec.layers
+                .iter()
+                .map(|l| KvHeads { heads: l.attention.kv_heads, head_dim: l.attention.head_dim })
         };
         let bytes = KvCache::bytes(options.kv_format, capacity, heads());
         // Half of the address space of a 32-bit module; on larger machines, more than any has.
@@ -100,7 +102,11 @@ impl Decoder {
     }
 
     /// Appends `tokens` and hands the logits of each, `[vocab]`, to `each` with its position.
-    pub fn submit_all(&mut self, tokens: &[u32], mut each: impl FnMut(usize, &[f32])) -> Result<(), ForwardError> {
+    pub fn submit_all(
+        &mut self,
+        tokens: &[u32],
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), ForwardError> {
         self.check(tokens)?;
         for block in tokens.chunks(self.block.min(LOGIT_BLOCK)) {
             let first = self.len;

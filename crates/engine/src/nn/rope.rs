@@ -69,7 +69,8 @@ impl Rope {
                 // The pair that makes `turns` full turns over the original context.
                 let pair = |turns: f32| {
                     let turns = f64::from(turns) * std::f64::consts::TAU;
-                    dims as f64 * (f64::from(yarn.original_context) / turns).ln() / (2.0 * f64::from(base).ln())
+                    dims as f64 * (f64::from(yarn.original_context) / turns).ln()
+                        / (2.0 * f64::from(base).ln())
                 };
                 let low = pair(yarn.beta_fast).floor().max(0.0);
                 let high = pair(yarn.beta_slow).ceil().min(dims as f64 - 1.0);

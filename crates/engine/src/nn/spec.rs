@@ -7,8 +7,6 @@ use super::rope::Rope;
 /// A decoder.
 #[derive(Clone, Debug)]
 pub(crate) struct DecoderSpec {
-    /// As in `general.architecture`.
-    pub(crate) architecture: String,
     /// Width of the residual stream.
     pub(crate) dim: usize,
     /// Number of tokens in the vocabulary.
@@ -29,8 +27,6 @@ pub(crate) struct DecoderSpec {
 pub(crate) enum NormSpec {
     /// RMSNorm.
     Rms { eps: f32 },
-    /// LayerNorm, with a bias where the file has one.
-    Layer { eps: f32 },
 }
 
 /// One layer.

@@ -11,14 +11,13 @@ use crate::gguf::{Gguf, GgufError, MetadataError, TensorInfo};
 use crate::tokenizer::TokenizerError;
 
 /// The most bytes that a vector of weights may take as floats: what a hostile file can make us allocate at once.
-const MAX_VECTOR: usize = 1 << 20;
+const MAX_VECTOR: usize = 1 << 24;
 
 /// A norm with its weights.
 #[derive(Clone, Debug)]
 pub(crate) struct Norm {
     spec: NormSpec,
     weight: Vec<f32>,
-    bias: Option<Vec<f32>>,
 }
 
 impl Norm {
@@ -31,7 +30,6 @@ impl Norm {
     pub(crate) fn apply(&self, isa: IsaKind, x: &[f32], out: &mut [f32]) {
         match self.spec {
             NormSpec::Rms { eps } => ops::rms_norm(isa, x, &self.weight, eps, out),
-            NormSpec::Layer { eps } => ops::layer_norm(isa, x, &self.weight, self.bias.as_deref(), eps, out),
         }
     }
 }
@@ -159,12 +157,15 @@ impl Tensors<'_> {
     }
 
     fn norm(&self, name: &str, len: usize) -> Result<Norm, LoadError> {
-        self.optional_norm(name, len)?.ok_or_else(|| LoadError::MissingTensor { tensor: format!("{name}.weight") })
+        self.optional_norm(name, len)?
+            .ok_or_else(|| LoadError::MissingTensor { tensor: format!("{name}.weight") })
     }
 
     fn optional_norm(&self, name: &str, len: usize) -> Result<Option<Norm>, LoadError> {
-        let Some(weight) = optional_vector(self.gguf, &format!("{name}.weight"), len)? else { return Ok(None) };
-        Ok(Some(Norm { spec: self.norm, weight, bias: optional_vector(self.gguf, &format!("{name}.bias"), len)? }))
+        let Some(weight) = optional_vector(self.gguf, &format!("{name}.weight"), len)? else {
+            return Ok(None);
+        };
+        Ok(Some(Norm { spec: self.norm, weight }))
     }
 }
 
@@ -175,7 +176,11 @@ fn check_shape(info: &TensorInfo, expected: &[usize]) -> Result<(), LoadError> {
     if (0..dims).all(|i| at(&info.shape, i) == at(expected, i)) {
         return Ok(());
     }
-    Err(LoadError::Shape { tensor: info.name.clone(), expected: expected.to_vec(), found: info.shape.clone() })
+    Err(LoadError::Shape {
+        tensor: info.name.clone(),
+        expected: expected.to_vec(),
+        found: info.shape.clone(),
+    })
 }
 
 /// Why a file cannot be run.
@@ -245,7 +250,9 @@ impl fmt::Display for LoadError {
             Self::UnknownArchitecture { name, known } => {
                 write!(f, "architecture {name:?} is not supported; supported are {}", known.join(", "))
             }
-            Self::Hyperparameter { key, value, expected } => write!(f, "{key} is {value}, expected {expected}"),
+            Self::Hyperparameter { key, value, expected } => {
+                write!(f, "{key} is {value}, expected {expected}")
+            }
             Self::MissingTensor { tensor } => write!(f, "tensor {tensor} is missing"),
             Self::Shape { tensor, expected, found } => {
                 write!(f, "tensor {tensor} has shape {found:?}, expected {expected:?}")
@@ -256,7 +263,9 @@ impl fmt::Display for LoadError {
             Self::Context { capacity, bytes: Some(bytes) } => {
                 write!(f, "a context of {capacity} positions takes {bytes} bytes, which cannot be had")
             }
-            Self::Context { capacity, bytes: None } => write!(f, "a context of {capacity} positions is absurd"),
+            Self::Context { capacity, bytes: None } => {
+                write!(f, "a context of {capacity} positions is absurd")
+            }
             Self::Isa(e) => e.fmt(f),
         }
     }

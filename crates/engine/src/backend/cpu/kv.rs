@@ -16,7 +16,6 @@ pub(crate) struct KvHeads {
 /// Keys and values of up to `capacity` positions in every layer.
 #[derive(Debug)]
 pub(crate) struct KvCache {
-    format: KvFormat,
     layers: Vec<Layer>,
 }
 
@@ -93,11 +92,15 @@ impl KvCache {
             };
             Layer { heads, shape, data }
         });
-        Self { format, layers: layers.collect() }
+        Self { layers: layers.collect() }
     }
 
     /// Bytes that a cache of these layers takes; `None` where that overflows.
-    pub(crate) fn bytes(format: KvFormat, capacity: usize, layers: impl IntoIterator<Item = KvHeads>) -> Option<usize> {
+    pub(crate) fn bytes(
+        format: KvFormat,
+        capacity: usize,
+        layers: impl IntoIterator<Item = KvHeads>,
+    ) -> Option<usize> {
         let element: usize = match format {
             KvFormat::F32 => 4,
             KvFormat::F16 => 2,
@@ -106,16 +109,13 @@ impl KvCache {
         let mut total: usize = 0;
         for KvHeads { heads, head_dim } in layers {
             // Capacity and dimension round up to whole lines; scales are two bytes for each 32 values.
-            let values = capacity.checked_next_multiple_of(16)?.checked_mul(head_dim.checked_next_multiple_of(32)?)?;
+            let values =
+                capacity.checked_next_multiple_of(16)?.checked_mul(head_dim.checked_next_multiple_of(32)?)?;
             let values = values.checked_mul(2)?.checked_mul(heads)?;
             let scales = if format == KvFormat::Q8_0 { values / 16 } else { 0 };
             total = total.checked_add(values.checked_mul(element)?)?.checked_add(scales)?;
         }
         Some(total)
-    }
-
-    pub(crate) fn format(&self) -> KvFormat {
-        self.format
     }
 
     pub(crate) fn heads(&self, layer: usize) -> KvHeads {

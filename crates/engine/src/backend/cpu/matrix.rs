@@ -1,7 +1,5 @@
 //! Weights and activations on the CPU.
 
-use std::ops::Range;
-
 use firecrest_kernels::format::Format;
 use firecrest_kernels::ops::Weights;
 
@@ -31,15 +29,9 @@ impl Matrix {
         self.columns
     }
 
-    /// The rows of `range`, sharing the bytes; for tensors that hold several matrices one above another.
-    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
-        let row_bytes = self.bytes.len() / self.rows.max(1);
-        let bytes = self.bytes.slice(range.start * row_bytes..range.end * row_bytes);
-        Self { bytes, rows: range.len(), ..*self }
-    }
-
     pub(super) fn weights(&self) -> Weights<'_> {
-        Weights::new(self.format, &self.bytes, self.rows, self.columns).expect("checked when the matrix was made")
+        Weights::new(self.format, &self.bytes, self.rows, self.columns)
+            .expect("checked when the matrix was made")
     }
 }
 

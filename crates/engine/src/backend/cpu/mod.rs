@@ -9,11 +9,12 @@ use std::num::NonZero;
 
 use firecrest_kernels::isa::IsaKind;
 use firecrest_kernels::ops::{
-    self, Activation, MatrixMut, PanelRun, QuantizedChunk, RopeLayout, Score, attention_lines, chunks, panel_runs,
+    self, Activation, MatrixMut, PanelRun, QuantizedChunk, RopeLayout, Score, attention_lines, chunks,
+    panel_runs,
 };
 
-pub(crate) use kv::{KvCache, KvHeads};
 pub use kv::KvFormat;
+pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
 use pool::Pool;
 
@@ -54,7 +55,10 @@ impl fmt::Display for IsaError {
         write!(f, "FIRECREST_ISA={}: this processor has", self.name)?;
         let mut names: Vec<_> = IsaKind::available().filter_map(|isa| isa.name().split('-').next()).collect();
         names.dedup();
-        names.iter().enumerate().try_for_each(|(i, name)| write!(f, "{} {name}", if i == 0 { "" } else { "," }))
+        names
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, name)| write!(f, "{} {name}", if i == 0 { "" } else { "," }))
     }
 }
 
@@ -152,7 +156,14 @@ impl Cpu {
         let isa = options.isa()?;
         let pool = Pool::new(options.threads());
         let workers = (0..pool.threads()).map(|_| Worker::default()).collect();
-        Ok(Self { isa, activations: options.activations, pool, workers, normed: Vec::new(), quantized: Vec::new() })
+        Ok(Self {
+            isa,
+            activations: options.activations,
+            pool,
+            workers,
+            normed: Vec::new(),
+            quantized: Vec::new(),
+        })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -175,15 +186,6 @@ impl Cpu {
         });
     }
 
-    /// Normalises each token.
-    pub(crate) fn norm(&mut self, norm: &crate::nn::Norm, x: &Buffer, out: &mut Buffer) {
-        out.reshape(x.tokens(), x.columns());
-        let (isa, columns, x) = (self.isa, x.columns(), x.read());
-        self.pool.for_pieces(out.data_mut(), columns, &mut self.workers, |_, t, row| {
-            norm.apply(isa, &x[t * columns..][..columns], row);
-        });
-    }
-
     /// `x += y`.
     pub(crate) fn add(&mut self, x: &mut Buffer, y: &Buffer) {
         x.data_mut().iter_mut().zip(y.read()).for_each(|(x, y)| *x += y);
@@ -192,11 +194,6 @@ impl Cpu {
     /// Multiplies every value.
     pub(crate) fn scale(&mut self, x: &mut Buffer, factor: f32) {
         x.data_mut().iter_mut().for_each(|x| *x *= factor);
-    }
-
-    /// `x = cap * tanh(x / cap)`.
-    pub(crate) fn soft_cap(&mut self, x: &mut Buffer, cap: f32) {
-        x.data_mut().iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
     }
 
     /// Several products of one input.
@@ -260,14 +257,6 @@ impl Cpu {
         });
     }
 
-    /// Applies `activation` to every value.
-    pub(crate) fn activate(&mut self, activation: Activation, x: &mut Buffer) {
-        let (isa, columns) = (self.isa, x.columns());
-        self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |_, _, row| {
-            ops::activate(isa, activation, row);
-        });
-    }
-
     /// Normalises each head of each token (QK-norm).
     pub(crate) fn norm_heads(&mut self, norm: &crate::nn::Norm, x: &mut Buffer) {
         let isa = self.isa;
@@ -311,7 +300,13 @@ impl Cpu {
             let at = t * kv_heads * head_dim;
             for head in 0..kv_heads {
                 let range = at + head * head_dim..at + (head + 1) * head_dim;
-                ops::store_kv(isa, cache.head_mut(layer, head), first + t, &k.read()[range.clone()], &v.read()[range]);
+                ops::store_kv(
+                    isa,
+                    cache.head_mut(layer, head),
+                    first + t,
+                    &k.read()[range.clone()],
+                    &v.read()[range],
+                );
             }
         }
         out.reshape(tokens, heads * head_dim);
@@ -324,7 +319,16 @@ impl Cpu {
             worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
             let score = Score { scale, soft_cap, window, slope: slopes.map_or(0.0, |slopes| slopes[head]) };
             let q = &q[columns.start..];
-            ops::attend(isa, q, q_stride, cache.head(layer, head / group), first, score, out, &mut worker.lines);
+            ops::attend(
+                isa,
+                q,
+                q_stride,
+                cache.head(layer, head / group),
+                first,
+                score,
+                out,
+                &mut worker.lines,
+            );
         });
     }
 
@@ -391,7 +395,13 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    fn compute(&self, matrix: &Matrix, rows: std::ops::Range<usize>, out: MatrixMut<'_>, panel: &mut [PanelRun]) {
+    fn compute(
+        &self,
+        matrix: &Matrix,
+        rows: std::ops::Range<usize>,
+        out: MatrixMut<'_>,
+        panel: &mut [PanelRun],
+    ) {
         let weights = matrix.weights().slice(rows);
         if self.exact || !weights.format().is_quantized() {
             ops::matmul_f32(self.isa, weights, self.x, out);

@@ -20,7 +20,7 @@ const SPINS: u32 = 20_000;
 const OPEN: u64 = 1 << 31;
 
 /// A job: called with the number of a worker and of a task.
-type Job = dyn Fn(usize, usize) + Sync;
+type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 /// Threads that share the tasks of one job at a time.
 pub(super) struct Pool {
@@ -32,7 +32,7 @@ struct Shared {
     /// Number of the job in the high half, [`OPEN`], and in the low bits how many helpers are inside the job.
     state: AtomicU64,
     /// The current job. Written while no helper can be inside, read by helpers that counted themselves into `state`.
-    job: UnsafeCell<Option<*const Job>>,
+    job: UnsafeCell<Option<*const Job<'static>>>,
     /// For each worker the tasks that are left of its share: next in the low half, end in the high half.
     shares: Box<[Share]>,
     panicked: AtomicBool,
@@ -73,7 +73,7 @@ impl Shared {
         None
     }
 
-    fn work(&self, worker: usize, job: &Job) {
+    fn work(&self, worker: usize, job: &Job<'_>) {
         while let Some(task) = self.take(worker) {
             job(worker, task);
         }
@@ -103,7 +103,8 @@ impl Shared {
             // SAFETY: this helper is counted in `state`, so `run` has published the job and waits before it returns.
             let job = unsafe { (*self.job.get()).map(|job| &*job) };
             if let Some(job) = job {
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(worker, job)));
+                let outcome =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(worker, job)));
                 if outcome.is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
                 }
@@ -182,7 +183,7 @@ impl Pool {
         self.fork(tasks, &job);
     }
 
-    fn fork(&mut self, tasks: usize, job: &Job) {
+    fn fork(&mut self, tasks: usize, job: &Job<'_>) {
         let shared = &*self.shared;
         let count = shared.shares.len();
         for (i, share) in shared.shares.iter().enumerate() {
@@ -192,7 +193,7 @@ impl Pool {
         // SAFETY: no job is open, and no helper is inside one: the last `fork` waited for that. The pointer is used only
         // until this function returns, which outlives nothing that `job` borrows.
         unsafe {
-            *shared.job.get() = Some(std::mem::transmute::<*const Job, *const Job>(job as *const Job));
+            *shared.job.get() = Some(std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job));
         }
         let number = (shared.state.load(Ordering::Relaxed) >> 32) + 1;
         shared.state.store(number << 32 | OPEN, Ordering::SeqCst);
@@ -229,7 +230,8 @@ impl Pool {
             let pointer = pointer;
             let start = task * size;
             // SAFETY: every task is run once, and pieces of different tasks do not overlap.
-            let piece = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(start), size.min(len - start)) };
+            let piece =
+                unsafe { std::slice::from_raw_parts_mut(pointer.0.add(start), size.min(len - start)) };
             f(memory, task, piece);
         });
     }
@@ -363,7 +365,9 @@ mod tests {
         let mut pool = Pool::new(3);
         let mut memory = [(); 3];
         let mut items = vec![0; 25];
-        pool.for_pieces(&mut items, 4, &mut memory, |(), i, piece| piece.iter_mut().for_each(|x| *x += i + 1));
+        pool.for_pieces(&mut items, 4, &mut memory, |(), i, piece| {
+            piece.iter_mut().for_each(|x| *x += i + 1)
+        });
         assert!(items.iter().enumerate().all(|(i, &x)| x == i / 4 + 1));
 
         let (mut a, mut b) = (vec![0.0; 3 * 10], vec![0.0; 3 * 5]);

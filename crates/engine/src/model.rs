@@ -1,0 +1,153 @@
+//! A model file, ready to run.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece, Session};
+use crate::gguf::Gguf;
+use crate::models;
+use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError};
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::weights::Bytes;
+
+/// A language model: weights, tokenizer and metadata. Immutable and cheap to clone; each [`Decoder`] made from it has
+/// a KV cache and threads of its own and shares the weights.
+///
+/// ```no_run
+/// use firecrest::{GenerationConfig, Model};
+///
+/// let model = Model::from_gguf_file("smollm2-135m-instruct.gguf")?;
+/// let answer = model.generate("Once upon a time", &GenerationConfig::default())?;
+/// println!("{}", answer.text);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model {
+    gguf: Arc<Gguf>,
+    spec: Arc<DecoderSpec>,
+    weights: Arc<DecoderWeights>,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Model {
+    /// Opens a GGUF file, or the model that a shard belongs to. The file is mapped, not read: this takes milliseconds.
+    pub fn from_gguf_file(path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        Self::from_gguf(Gguf::open(path)?)
+    }
+
+    /// Takes a GGUF file that is in memory.
+    pub fn from_gguf_bytes(bytes: impl Into<Bytes>) -> Result<Self, LoadError> {
+        Self::from_gguf(Gguf::from_bytes(bytes)?)
+    }
+
+    /// Takes an open GGUF file.
+    pub fn from_gguf(gguf: Gguf) -> Result<Self, LoadError> {
+        let spec = models::decoder_spec(&gguf)?;
+        let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
+        if tokenizer.vocab_size() > spec.vocab {
+            return Err(LoadError::Vocabulary { tokens: tokenizer.vocab_size(), rows: spec.vocab });
+        }
+        let weights = DecoderWeights::load(&gguf, &spec)?;
+        Ok(Self {
+            gguf: Arc::new(gguf),
+            spec: Arc::new(spec),
+            weights: Arc::new(weights),
+            tokenizer: Arc::new(tokenizer),
+        })
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Positions that the model was trained on.
+    pub fn context_length(&self) -> usize {
+        self.spec.context_length
+    }
+
+    /// A decoder with an empty KV cache.
+    pub fn decoder(&self, options: &ContextOptions) -> Result<Decoder, LoadError> {
+        Decoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), options)
+    }
+
+    /// A conversation: it keeps its KV cache over turns and computes only what a new prompt adds.
+    pub fn session(&self, options: &ContextOptions) -> Result<Session<Decoder, Arc<Tokenizer>>, LoadError> {
+        Ok(Session::new(self.decoder(options)?, Arc::clone(&self.tokenizer)))
+    }
+
+    /// Continues a text, with default [`ContextOptions`]. The text is only text: what looks like a control token in it
+    /// is not one.
+    pub fn generate(&self, prompt: &str, config: &GenerationConfig) -> Result<Output, Error> {
+        self.generate_stream(prompt, config, |_| true)
+    }
+
+    /// As [`Model::generate`], handing out each piece of text as soon as it is known; `false` stops.
+    pub fn generate_stream(
+        &self,
+        prompt: &str,
+        config: &GenerationConfig,
+        on_piece: impl FnMut(&Piece) -> bool,
+    ) -> Result<Output, Error> {
+        let tokens = self.tokenizer.encode(prompt, EncodeOptions { add_special: true, parse_special: false });
+        let mut session = self.session(&ContextOptions::default())?;
+        Ok(session.generate_stream(&tokens, config, on_piece)?)
+    }
+}
+
+impl Detokenize for Tokenizer {
+    fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
+        if self.is_control(id) { Cow::Borrowed(&[]) } else { self.token_bytes(id).unwrap_or_default() }
+    }
+
+    fn is_end_of_generation(&self, id: u32) -> bool {
+        self.is_end_of_generation(id)
+    }
+}
+
+/// What can go wrong between a file and a text.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be run.
+    Load(LoadError),
+    /// The text could not be generated.
+    Generate(GenerateError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load(e) => e.fmt(f),
+            Self::Generate(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Load(e) => e.source(),
+            Self::Generate(e) => e.source(),
+        }
+    }
+}
+
+impl From<LoadError> for Error {
+    fn from(e: LoadError) -> Self {
+        Self::Load(e)
+    }
+}
+
+impl From<GenerateError> for Error {
+    fn from(e: GenerateError) -> Self {
+        Self::Generate(e)
+    }
+}
