@@ -118,7 +118,7 @@ impl Quant for IQ4_NL {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 18, 0), isa.splat(0.0))
+        (isa.load_f16_heads::<18>(chunk).0, isa.splat(0.0))
     }
 
     #[inline(always)]

@@ -33,7 +33,7 @@ impl Quant for Q4_0 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 18, 0), isa.splat(0.0))
+        (isa.load_f16_heads::<18>(chunk).0, isa.splat(0.0))
     }
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl Quant for Q4_1 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 20, 0), isa.load_f16_strided(chunk, 20, 2))
+        isa.load_f16_heads::<20>(chunk)
     }
 
     #[inline(always)]
@@ -114,7 +114,7 @@ impl Quant for Q5_0 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 22, 0), isa.splat(0.0))
+        (isa.load_f16_heads::<22>(chunk).0, isa.splat(0.0))
     }
 
     #[inline(always)]
@@ -159,7 +159,7 @@ impl Quant for Q5_1 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 24, 0), isa.load_f16_strided(chunk, 24, 2))
+        isa.load_f16_heads::<24>(chunk)
     }
 
     #[inline(always)]
@@ -199,7 +199,7 @@ impl Quant for Q8_0 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 34, 0), isa.splat(0.0))
+        (isa.load_f16_heads::<34>(chunk).0, isa.splat(0.0))
     }
 
     #[inline(always)]
@@ -238,7 +238,7 @@ impl Quant for Q8_1 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_strided(chunk, 36, 0), isa.splat(0.0))
+        (isa.load_f16_heads::<36>(chunk).0, isa.splat(0.0))
     }
 
     #[inline(always)]

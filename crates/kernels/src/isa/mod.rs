@@ -130,14 +130,16 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_i8(self, from: &[i8; 16]) -> Self::F32;
     /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
-    /// Lane `i` is the half-precision float at `chunk[i * block + at]`; zero from block 8 on and past the end.
+    /// The half-precision floats that `chunk`'s blocks of `BLOCK` bytes begin with, and those that follow them: lane `i`
+    /// is of block `i`; zero from block 8 on and past the end.
     #[inline(always)]
-    fn load_f16_strided(self, chunk: &[u8], block: usize, at: usize) -> Self::F32 {
-        let mut halves = [0; 16];
-        for (half, block) in halves[..8].iter_mut().zip(chunk.chunks_exact(block)) {
-            *half = u16::from_le_bytes([block[at], block[at + 1]]);
+    fn load_f16_heads<const BLOCK: usize>(self, chunk: &[u8]) -> (Self::F32, Self::F32) {
+        let (mut first, mut second) = ([0; 16], [0; 16]);
+        for (i, block) in chunk.as_chunks::<BLOCK>().0.iter().enumerate().take(8) {
+            first[i] = u16::from_le_bytes([block[0], block[1]]);
+            second[i] = u16::from_le_bytes([block[2], block[3]]);
         }
-        self.load_f16(&halves)
+        (self.load_f16(&first), self.load_f16(&second))
     }
     /// One half-precision float, widened, in all lanes.
     #[inline(always)]

@@ -82,18 +82,19 @@ macro_rules! avx512 {
                     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
-                fn load_f16_strided(self, chunk: &[u8], block: usize, at: usize) -> __m512 = {
-                    // One word is wanted of each block and two are read, so the last block's read ends inside it.
-                    let blocks = (chunk.len() / block).min(8);
-                    assert!(at + 4 <= block);
-                    let lanes = _mm256_mullo_epi32(_mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0), _mm256_set1_epi32(block as i32));
-                    let words = _mm256_mmask_i32gather_epi32::<1>(
-                        _mm256_setzero_si256(),
-                        ((1u32 << blocks) - 1) as u8,
-                        lanes,
-                        chunk.as_ptr().wrapping_add(at).cast(),
-                    );
-                    _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm256_cvtepi32_epi16(words)))
+                fn load_f16_heads<const BLOCK: usize>(self, chunk: &[u8]) -> (__m512, __m512) = {
+                    let words = match chunk.first_chunk::<{ 8 * 36 }>() {
+                        Some(chunk) => heads::<BLOCK>(chunk),
+                        // Only the last chunk of a tensor is short; blocks are at most 36 bytes.
+                        None => {
+                            let mut padded = [0; 8 * 36];
+                            let len = chunk.len().min(8 * BLOCK);
+                            padded[..len].copy_from_slice(&chunk[..len]);
+                            heads::<BLOCK>(&padded)
+                        }
+                    };
+                    let widen = |words| _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm256_cvtepi32_epi16(words)));
+                    (widen(words), widen(_mm256_srli_epi32::<16>(words)))
                 };
                 fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
                 fn spread2(self, from: &[f32; 16], pair: usize) -> __m512 = {
@@ -162,6 +163,64 @@ avx512! { Avx512Vnni = "avx512", bias 128,
         let signed = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
         _mm512_dpbusd_epi32(acc, _mm512_abs_epi8(codes), signed)
     };
+}
+
+/// The first four bytes of each of eight blocks, in the lanes of 32 bits; where `BLOCK` is not a multiple of 4 the second
+/// two bytes of odd blocks are lost. Two or three permutations: gathers are slower, by far where microcode guards them.
+///
+/// # Safety
+/// AVX-512 F must be there.
+#[inline(always)]
+unsafe fn heads<const BLOCK: usize>(chunk: &[u8]) -> __m256i {
+    const { assert!(BLOCK >= 16 && BLOCK <= 36 && BLOCK.is_multiple_of(2)) };
+    let load = |at: usize| {
+        let bytes: &[u8; 64] =
+            chunk[at..].first_chunk().expect("a chunk is longer than the last load reaches");
+        // SAFETY: the caller's promise, and a whole array is read.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    };
+    // The word of 32 bits that block i of a load begins in; the second operand of a permutation counts from 16.
+    const fn word(block: usize, i: usize) -> i32 {
+        (block * i / 4) as i32
+    }
+    let w = |i| word(BLOCK, i);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let words = if 3 * BLOCK + 4 <= 64 {
+            let lanes = _mm512_set_epi32(
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                16 + w(3),
+                16 + w(2),
+                16 + w(1),
+                16,
+                w(3),
+                w(2),
+                w(1),
+                0,
+            );
+            _mm512_permutex2var_epi32(load(0), lanes, load(4 * BLOCK))
+        } else {
+            let lanes =
+                _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 16 + w(1), 16, w(1), 0, 16 + w(1), 16, w(1), 0);
+            let low = _mm512_permutex2var_epi32(load(0), lanes, load(2 * BLOCK));
+            let high = _mm512_permutex2var_epi32(load(4 * BLOCK), lanes, load(6 * BLOCK));
+            _mm512_mask_blend_epi32(0xf0, low, high)
+        };
+        let words = _mm512_castsi512_si256(words);
+        if BLOCK.is_multiple_of(4) {
+            words
+        } else {
+            // Odd blocks begin in the middle of a word.
+            _mm256_srlv_epi32(words, _mm256_set_epi32(16, 0, 16, 0, 16, 0, 16, 0))
+        }
+    }
 }
 
 /// Transposes 16 rows of 16 words of 32 bits, in four rounds of shuffles.

@@ -87,6 +87,21 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
     }
 }
 
+/// A loop over `0..T` that is unrolled whatever the compiler thinks of its size: sums that are indexed in a rolled loop
+/// live in memory instead of registers.
+macro_rules! unrolled {
+    ($t:ident < $n:ident, $body:block) => {
+        unrolled!(@ $t < $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $t:ident < $n:ident, $body:block, $($i:literal)+) => {
+        const { assert!($n <= 16) };
+        $(if $i < $n {
+            let $t = $i;
+            $body
+        })+
+    };
+}
+
 /// A panel times all tokens. It knows of the format only what changes the arithmetic, so formats share its code.
 struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool> {
     panel: &'a [PanelRun],
@@ -137,7 +152,7 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
                 for q in 0..8 {
                     lines[q] = isa.load(&run.codes[q]);
                 }
-                for t in 0..T {
+                unrolled!(t < T, {
                     let x = &tokens[t][c];
                     let quads = x.codes[g / 2].as_chunks::<32>().0[g % 2].as_chunks::<4>().0;
                     let (x_scale, x_sum) = x.scales(GROUP);
@@ -155,7 +170,7 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
                                 isa.mul_add(isa.load_f32(&run.offset[part]), isa.splat(x_sum[at]), acc[t]);
                         }
                     }
-                }
+                });
             }
         }
         for t in 0..T {

@@ -1,0 +1,206 @@
+//! Tiny models of each architecture against logits that another implementation computed.
+//!
+//! `data/archs` holds some of them; where the environment variable `FIRECREST_REF` names a folder with the full
+//! reference, all of its models whose architecture is supported are checked. Each is `NAME.gguf`, `NAME.json`
+//! (`ids`, `greedy_16`) and `NAME.logits.f32` (`[tokens, vocab]`).
+
+use std::fs;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+use firecrest::backend::{Activations, CpuOptions, IsaKind, KvFormat};
+use firecrest::generate::LanguageModel;
+use firecrest::{ContextOptions, LoadError, Model};
+
+struct Case {
+    name: String,
+    model: Model,
+    ids: Vec<u32>,
+    greedy: Vec<u32>,
+    /// `[ids, vocab]`.
+    logits: Vec<f32>,
+    quantized: bool,
+}
+
+fn cases() -> Vec<Case> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
+    let full = std::env::var_os("FIRECREST_REF").map(|folder| PathBuf::from(folder).join("archs"));
+    let folder = full.unwrap_or(own);
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let paths = paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "gguf"));
+    let cases: Vec<Case> = paths.filter_map(|path| load(&path)).collect();
+    assert!(cases.len() >= 7);
+    cases
+}
+
+fn load(path: &Path) -> Option<Case> {
+    let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+    let model = match Model::from_gguf_file(path) {
+        Err(LoadError::UnknownArchitecture { name: architecture, .. }) => {
+            eprintln!("skipping {name}: {architecture}");
+            return None;
+        }
+        model => model.unwrap_or_else(|e| panic!("{name}: {e}")),
+    };
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
+    let numbers = |value: &serde_json::Value| -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+    };
+    let logits = fs::read(path.with_extension("logits.f32")).unwrap();
+    Some(Case {
+        quantized: name.starts_with("llama-256-"),
+        ids: numbers(&json["ids"]),
+        greedy: json.get("greedy_16").map(numbers).unwrap_or_default(),
+        logits: logits.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        name,
+        model,
+    })
+}
+
+fn options(activations: Activations, kv: KvFormat) -> ContextOptions {
+    let mut options = ContextOptions::default();
+    options.capacity = Some(128);
+    options.kv_format = kv;
+    options.cpu.activations = activations;
+    options
+}
+
+fn all_logits(model: &Model, options: &ContextOptions, ids: &[u32]) -> Vec<f32> {
+    let mut decoder = model.decoder(options).unwrap();
+    let mut out = Vec::new();
+    decoder
+        .submit_all(ids, |position, logits| {
+            assert_eq!(position * logits.len(), out.len());
+            out.extend_from_slice(logits);
+        })
+        .unwrap();
+    out
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn rms_difference(a: &[f32], b: &[f32]) -> f64 {
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    (sum / a.len() as f64).sqrt()
+}
+
+#[test]
+fn exact_activations_give_the_reference_logits() {
+    for case in cases() {
+        let got = all_logits(&case.model, &options(Activations::F32, KvFormat::F32), &case.ids);
+        let difference = largest_difference(&got, &case.logits);
+        assert!(difference < 2e-4, "{}: logits differ by {difference}", case.name);
+    }
+}
+
+#[test]
+fn eight_bit_activations_stay_close() {
+    for case in cases().into_iter().filter(|case| case.quantized) {
+        let got = all_logits(&case.model, &options(Activations::Q8, KvFormat::F16), &case.ids);
+        let (largest, rms) = (largest_difference(&got, &case.logits), rms_difference(&got, &case.logits));
+        assert!(largest < 0.35 && rms < 0.06, "{}: largest {largest}, rms {rms}", case.name);
+    }
+}
+
+#[test]
+fn greedy_decoding_follows_the_reference() {
+    for case in cases().into_iter().filter(|case| !case.quantized) {
+        let mut decoder = case.model.decoder(&options(Activations::F32, KvFormat::F32)).unwrap();
+        decoder.submit(&case.ids).unwrap();
+        let mut got = Vec::new();
+        for _ in 0..case.greedy.len() {
+            let logits = decoder.logits().unwrap();
+            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as u32;
+            got.push(best);
+            decoder.submit(&[best]).unwrap();
+        }
+        assert_eq!(got, case.greedy, "{}", case.name);
+    }
+}
+
+#[test]
+fn one_prefill_equals_steps_blocks_threads_and_instruction_sets() {
+    for case in cases() {
+        let base = options(Activations::Q8, KvFormat::F16);
+        let want = all_logits(&case.model, &base, &case.ids);
+        let check = |what: &str, got: &[f32]| {
+            let difference = largest_difference(got, &want);
+            // A rounding difference can move an activation or a cached value to the next code.
+            let tolerance = if case.quantized { 0.1 } else { 2e-3 };
+            assert!(difference < tolerance, "{}, {what}: logits differ by {difference}", case.name);
+        };
+        let mut steps = case.model.decoder(&base).unwrap();
+        let mut got = Vec::new();
+        for &id in &case.ids {
+            steps.submit(&[id]).unwrap();
+            got.extend_from_slice(steps.logits().unwrap());
+        }
+        check("steps", &got);
+        for block in [1, 5, 16] {
+            let mut options = base.clone();
+            options.block = block;
+            check(&format!("blocks of {block}"), &all_logits(&case.model, &options, &case.ids));
+        }
+        for threads in [1, 2, 5] {
+            let mut options = base.clone();
+            options.cpu.threads = NonZero::new(threads);
+            check(&format!("{threads} threads"), &all_logits(&case.model, &options, &case.ids));
+        }
+        for isa in IsaKind::available() {
+            let mut options = base.clone();
+            options.cpu = CpuOptions::default();
+            options.cpu.isa = Some(isa);
+            check(isa.name(), &all_logits(&case.model, &options, &case.ids));
+        }
+    }
+}
+
+#[test]
+fn every_kv_format_is_close_to_exact() {
+    for case in cases() {
+        let exact = all_logits(&case.model, &options(Activations::F32, KvFormat::F32), &case.ids);
+        for (format, tolerance) in [(KvFormat::F16, 0.05), (KvFormat::Q8_0, 0.5)] {
+            let got = all_logits(&case.model, &options(Activations::F32, format), &case.ids);
+            let difference = largest_difference(&got, &exact);
+            assert!(difference < tolerance, "{} {format:?}: {difference}", case.name);
+        }
+    }
+}
+
+#[test]
+fn truncating_and_going_on_equals_a_fresh_start() {
+    for case in cases() {
+        let options = options(Activations::F32, KvFormat::F32);
+        let mut decoder = case.model.decoder(&options).unwrap();
+        decoder.submit(&case.ids).unwrap();
+        decoder.truncate(10);
+        decoder.submit(&case.ids[10..]).unwrap();
+        let vocab = decoder.vocab_size();
+        let want = &case.logits[(case.ids.len() - 1) * vocab..];
+        let mut fresh = case.model.decoder(&options).unwrap();
+        fresh.submit(&case.ids).unwrap();
+        assert_eq!(decoder.logits().unwrap().len(), want.len());
+        let difference = largest_difference(decoder.logits().unwrap(), fresh.logits().unwrap());
+        assert!(difference < 1e-4, "{}: {difference}", case.name);
+    }
+}
+
+#[test]
+fn shifting_a_single_layer_of_keys_is_a_turn_back() {
+    // After a shift the first layer's keys are those of the positions moved to; deeper layers have seen what was
+    // dropped, so only a one-token suffix of identical tokens tells: the pass must at least stay finite and close.
+    for case in cases() {
+        let mut decoder = case.model.decoder(&options(Activations::F32, KvFormat::F32)).unwrap();
+        decoder.submit(&case.ids).unwrap();
+        decoder.shift(2, 5).unwrap();
+        assert_eq!(decoder.len(), case.ids.len() - 5);
+        decoder.submit(&[case.ids[0]]).unwrap();
+        assert!(decoder.logits().unwrap().iter().all(|x| x.is_finite()), "{}", case.name);
+        assert!(decoder.shift(10, 100).is_err());
+    }
+}
