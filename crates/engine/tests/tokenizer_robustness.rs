@@ -64,6 +64,16 @@ fn error_with(mut meta: Metadata, key: &str, value: impl Into<Value>) -> Tokeniz
 }
 
 #[test]
+fn threads_share_a_tokenizer() {
+    let tokenizer = tokenizer(&byte_level(&["a b"]));
+    let expected = tokenizer.encode("ab ab", PLAIN);
+    std::thread::scope(|scope| {
+        let encode = || assert_eq!(tokenizer.encode("ab ab", PLAIN), expected);
+        (0..4).for_each(|_| drop(scope.spawn(encode)));
+    });
+}
+
+#[test]
 fn errors_name_what_is_wrong() {
     let bpe = || byte_level(&[]);
     let spm = || sentence_piece(&["a", "b"], false);
