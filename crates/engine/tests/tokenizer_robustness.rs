@@ -181,7 +181,22 @@ fn control_tokens_in_text_are_text() {
     assert!(tokenizer.is_end_of_generation(end) && !tokenizer.is_end_of_generation(tag));
     assert_eq!(tokenizer.eot(), Some(end));
 
-    // No pair of scores leads to one either.
+    // Merges lead to none either; where they lead to a token that the file takes for text, it is.
+    let mut meta = byte_level(&["< /", "</ s", "</s >", "a b"]);
+    meta.insert("tokenizer.ggml.pre", "superbpe"); // which doesn't part letters from other characters
+    let tokenizer = self::tokenizer(&meta);
+    let id = |text| tokenizer.token_id(text).unwrap();
+    assert_eq!(tokenizer.encode("</s>ab", PLAIN), [id("</s>"), id("ab")]);
+    assert!(!tokenizer.is_end_of_generation(id("</s>")));
+    let mut kinds = vec![1; tokenizer.vocab_size()];
+    kinds[id("</s>") as usize] = 3;
+    kinds[id("ab") as usize] = 2;
+    meta.insert("tokenizer.ggml.token_type", kinds);
+    let tokenizer = self::tokenizer(&meta);
+    assert_eq!(tokenizer.encode("</s>ab", PLAIN), ["</s", ">", "a", "b"].map(id));
+    assert!(tokenizer.is_end_of_generation(id("</s>")));
+
+    // Nor do scores.
     let tokenizer = self::tokenizer(&sentence_piece(&["<s", ">", "<", "s", "▁", "</s"], true));
     for text in ["<s>", "</s>", "<unk>", "<0x0A>", "<s></s><s>"] {
         let ids = tokenizer.encode(text, PLAIN);

@@ -49,7 +49,7 @@ use pretokenizers::Rules;
 use special::{Fragment, SpecialTokens};
 use spm::SentencePiece;
 use unigram::Unigram;
-use vocab::{Kind, Roles, Spelling, Vocabulary};
+use vocab::{Roles, Spelling, Vocabulary};
 use wordpiece::WordPiece;
 
 /// Turns text to token ids and back. It doesn't change, and threads can share it.
@@ -313,7 +313,7 @@ impl Tokenizer {
     /// Whether a token steers the model and is not text: control tokens and the unknown token. They come of encoding
     /// text only with [`parse_special`](EncodeOptions::parse_special).
     pub fn is_control(&self, id: u32) -> bool {
-        matches!(self.vocab.kind(id), Some(Kind::Control | Kind::Unknown))
+        self.vocab.is_control(id)
     }
 
     /// Whether a model that generates this token is done: the ends of sequence, turn and message that the file names,
