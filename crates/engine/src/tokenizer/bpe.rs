@@ -43,9 +43,12 @@ impl Bpe {
                 split_pair(text).ok_or_else(|| TokenizerError::Merge { index, text: text.to_owned() })?;
             joined.clear();
             joined.extend([left, right]);
-            results.push(resolve(&joined));
-            // Of equal pairs the first one counts.
-            ranks.entry((resolve(left), resolve(right))).or_insert(index as u32);
+            let result = resolve(&joined);
+            results.push(result);
+            // Text never becomes a control token. Of equal pairs the first one counts.
+            if !vocab.is_control(result) {
+                ranks.entry((resolve(left), resolve(right))).or_insert(index as u32);
+            }
         }
 
         let mut bytes = [NO_TOKEN; 256];
@@ -57,7 +60,7 @@ impl Bpe {
                 }
                 Spelling::Spaced => vocab.byte_id(byte),
             };
-            *id = found.unwrap_or(NO_TOKEN);
+            *id = found.filter(|&id| !vocab.is_control(id)).unwrap_or(NO_TOKEN);
         }
         let pre_tokenizer = PreTokenizer::new(rules.steps);
         Ok(Bpe { pre_tokenizer, rules, bytes, ranks, results })

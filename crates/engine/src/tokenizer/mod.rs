@@ -5,18 +5,20 @@
 //! WordPiece follows Hugging Face's tokenizers.
 //!
 //! ```
-//! use firecrest::gguf::Metadata;
+//! use firecrest::gguf::{Array, Metadata, Value};
 //! use firecrest::tokenizer::{EncodeOptions, Tokenizer};
 //!
+//! // As a rule the metadata is that of a model: `Gguf::open(path)?.metadata()`.
+//! let tokens = ["<unk>", "<s>", "</s>", "▁", "▁h", "▁hi", "h", "i"];
 //! let mut meta = Metadata::new();
 //! meta.insert("tokenizer.ggml.model", "llama");
-//! meta.insert("tokenizer.ggml.tokens", ["<unk>", "<s>", "</s>", "▁", "▁hi", "h", "i", "▁h"].into_iter().collect::<firecrest::gguf::StringArray>());
-//! meta.insert("tokenizer.ggml.token_type", vec![2i32, 3, 3, 1, 1, 1, 1, 1]);
+//! meta.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens.into_iter().collect())));
+//! meta.insert("tokenizer.ggml.token_type", vec![2, 3, 3, 1, 1, 1, 1, 1]);
 //! let tokenizer = Tokenizer::from_metadata(&meta)?;
 //!
-//! let options = EncodeOptions { add_special: true, ..EncodeOptions::default() };
-//! assert_eq!(tokenizer.encode("hi hi", options), [1, 4, 4]);
-//! assert_eq!(tokenizer.decode_lossy(&[4, 4]), "hi hi");
+//! let options = EncodeOptions { add_special: true, parse_special: false };
+//! assert_eq!(tokenizer.encode("hi hi", options), [1, 5, 5]);
+//! assert_eq!(tokenizer.decode_lossy(&[5, 5]), "hi hi");
 //! # Ok::<_, firecrest::tokenizer::TokenizerError>(())
 //! ```
 
@@ -47,7 +49,7 @@ use pretokenizers::Rules;
 use special::{Fragment, SpecialTokens};
 use spm::SentencePiece;
 use unigram::Unigram;
-use vocab::{Kind, Roles, Spelling, Vocabulary};
+use vocab::{Roles, Spelling, Vocabulary};
 use wordpiece::WordPiece;
 
 /// Turns text to token ids and back. It doesn't change, and threads can share it.
@@ -311,7 +313,7 @@ impl Tokenizer {
     /// Whether a token steers the model and is not text: control tokens and the unknown token. They come of encoding
     /// text only with [`parse_special`](EncodeOptions::parse_special).
     pub fn is_control(&self, id: u32) -> bool {
-        matches!(self.vocab.kind(id), Some(Kind::Control | Kind::Unknown))
+        self.vocab.is_control(id)
     }
 
     /// Whether a model that generates this token is done: the ends of sequence, turn and message that the file names,

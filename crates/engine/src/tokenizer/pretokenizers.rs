@@ -41,7 +41,7 @@ const SYMBOLS_SLASHES: &str = r" ?[^\s\p{L}\p{N}]+[\r\n/]*";
 const LINES: &str = r"\s*[\r\n]+";
 const SPACES_BEFORE_SPACE: &str = r"\s+(?!\S)";
 
-// Words that change from capitals to small letters once: `SmallLetters` is two.
+// Words that begin with capitals and go on with small letters, so that camelCase is two.
 const CASED: &str = concat!(
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",

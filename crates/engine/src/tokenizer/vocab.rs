@@ -81,10 +81,16 @@ impl Vocabulary {
             index.insert_unique(hash, id as u32, |other| hasher.hash_one(text_of(other)));
         }
         let mut vocab = Vocabulary { texts, kinds, index, hasher };
-        // Converters often take these for ordinary or user-defined tokens.
+        let merges = meta.opt_strings("tokenizer.ggml.merges")?;
         for name in CONTROL_NAMES.iter().chain(&END_NAMES) {
-            if let Some(id) = vocab.id(name) {
-                vocab.kinds[id as usize] = Kind::Control;
+            let Some(id) = vocab.id(name) else { continue };
+            // Converters often take these for ordinary or user-defined tokens. Where merges lead to one, it is text:
+            // </s> also ends an element of HTML.
+            let leads_to_it =
+                |merge: &str| merge.split_once(' ').is_some_and(|(l, r)| name.strip_prefix(l) == Some(r));
+            let kind = &mut vocab.kinds[id as usize];
+            if !(*kind == Kind::Normal && merges.is_some_and(|merges| merges.iter().any(leads_to_it))) {
+                *kind = Kind::Control;
             }
         }
         Ok(vocab)
@@ -126,7 +132,12 @@ impl Vocabulary {
 
     /// The token `<0xHH>` of a byte.
     pub(super) fn byte_id(&self, byte: u8) -> Option<u32> {
-        self.id(&format!("<0x{byte:02X}>"))
+        self.id(&format!("<0x{byte:02X}>")).filter(|&id| !self.is_control(id))
+    }
+
+    /// Whether a token steers the model and is not text.
+    pub(super) fn is_control(&self, id: u32) -> bool {
+        matches!(self.kind(id), Some(Kind::Control | Kind::Unknown))
     }
 
     /// What a token adds to the text.
@@ -136,7 +147,7 @@ impl Vocabulary {
             Kind::Control | Kind::Unknown | Kind::UserDefined => Cow::Borrowed(text.as_bytes()),
             Kind::Byte => match parse_byte(text) {
                 Some(byte) => Cow::Owned(vec![byte]),
-                None => Cow::Borrowed(text.as_bytes()),
+                None => spelling.decode(text),
             },
             Kind::Normal | Kind::Unused => spelling.decode(text),
         })
@@ -249,10 +260,10 @@ impl Roles {
         let has = |name: &str| vocab.id(name).is_some();
         // In the Harmony format <|end|> only closes a message, and other tokens end the turn.
         let harmony = (has("<|return|>") && has("<|call|>")) || (has("<|calls|>") && has("<|flush|>"));
-        // Gemma 4 has </s> as a tag of HTML.
+        // Gemma 4 has </s> for the end of an element of HTML.
         let html = has("<|tool_response>");
         let ends = |name: &&&str| !(harmony && **name == "<|end|>" || html && **name == "</s>");
-        let named = |name: &&str| vocab.id(name);
+        let named = |name: &&str| vocab.id(name).filter(|&id| vocab.is_control(id));
         roles.eot = roles.eot.or_else(|| END_OF_TURN_NAMES.iter().filter(ends).find_map(named));
         roles.ends = END_NAMES.iter().filter(ends).filter_map(named).collect();
         roles.ends.extend([roles.eos, roles.eot, eom].into_iter().flatten());
