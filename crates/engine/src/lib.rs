@@ -4,6 +4,9 @@
 pub mod backend;
 pub mod generate;
 pub mod gguf;
+#[cfg(all(feature = "hub", not(target_family = "wasm")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
+pub mod hub;
 mod model;
 pub mod models;
 pub mod nn;
