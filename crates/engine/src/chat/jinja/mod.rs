@@ -3,8 +3,9 @@
 //! A template comes with a model file, so it is hostile until rendered. Three bounds hold it: *fuel* counts instructions;
 //! a *budget* counts the bytes of the values that instructions make; and values nest no deeper than
 //! [`budget::MAX_DEPTH`], since everything that walks them recurses. minijinja offers only the first. For the others, its
-//! instructions that make or walk values (`+`, `~`, `[…]`, `==`, slices, …) are replaced one for one by operators of our
-//! own, registered as filters under names that no template can spell; filters, functions and methods are wrapped.
+//! instructions that make or walk values (`+`, `~`, `[…]`, `==`, slices, …) are replaced by operators of our own, registered
+//! as filters under names that no template can spell; filters, functions and methods are wrapped. The instructions are
+//! an unstable interface of minijinja, so its version is held to the minor one.
 
 mod budget;
 mod filters;
@@ -25,9 +26,6 @@ pub(super) use budget::{Budget, Exhausted};
 /// Longest template source, in bytes. The longest in use have 30 kB.
 const MAX_SOURCE: usize = 1 << 18;
 
-/// Bytes of literal text that a rendering may write, of which only the number of writes can be limited.
-const MAX_RAW: u64 = 1 << 28;
-
 /// Bytes of the constants that a compilation may fold.
 const MAX_CONSTANTS: u64 = 1 << 22;
 
@@ -47,8 +45,6 @@ impl std::error::Error for Raised {}
 pub(super) struct Compiled<'s> {
     instructions: Instructions<'s>,
     blocks: BTreeMap<&'s str, Instructions<'s>>,
-    /// Bytes of the longest literal text.
-    longest_raw: u64,
 }
 
 impl<'s> Compiled<'s> {
@@ -60,15 +56,14 @@ impl<'s> Compiled<'s> {
         let ast = machinery::parse(source, name, syntax()?)?;
         let mut generator = CodeGenerator::new(name, source);
         generator.compile_stmt(&ast);
-        let (mut instructions, mut blocks) = generator.finish();
-        let parts = std::iter::once(&mut instructions).chain(blocks.values_mut());
-        let longest_raw = parts.map(guard).max().unwrap_or(0);
-        Ok(Self { instructions, blocks, longest_raw })
+        let (instructions, blocks) = generator.finish();
+        let blocks =
+            blocks.iter().map(|(name, block)| Ok((*name, guard(block)?))).collect::<Result<_, Error>>()?;
+        Ok(Self { instructions: guard(&instructions)?, blocks })
     }
 
     /// Renders with `variables`; `now` is the time in seconds since 1970, UTC.
-    pub(super) fn render(&self, variables: &Value, now: i64, mut budget: Budget) -> Result<String, Error> {
-        budget.fuel = budget.fuel.min(MAX_RAW / self.longest_raw.max(1));
+    pub(super) fn render(&self, variables: &Value, now: i64, budget: Budget) -> Result<String, Error> {
         let env = environment(now, budget);
         let mut text = String::new();
         machinery::eval(
@@ -87,39 +82,77 @@ fn syntax() -> Result<SyntaxConfig, Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
 }
 
-/// Replaces the instructions that make or walk values by guarded operators. Returns the length of the longest literal text.
-fn guard(instructions: &mut Instructions<'_>) -> u64 {
-    let mut longest_raw = 0;
-    let mut index = 0;
-    while let Some(instruction) = instructions.get_mut(index) {
-        index += 1;
-        let operator = match *instruction {
+/// `code` with guarded operators in place of the instructions that make or walk values.
+fn guard<'s>(code: &Instructions<'s>) -> Result<Instructions<'s>, Error> {
+    let mut guarded = Instructions::new(code.name(), code.source());
+    // Where each instruction went, for the jumps.
+    let mut moved = Vec::new();
+    let mut len = 0;
+    for index in 0.. {
+        moved.push(len);
+        let Some(instruction) = code.get(index) else { break };
+        let line = code.get_line(index).and_then(|line| u16::try_from(line).ok()).unwrap_or(u16::MAX);
+        let mut add = |instruction| len = guarded.add_with_line(instruction, line) + 1;
+        match instruction {
+            // The formatter counts what is emitted.
             Instruction::EmitRaw(text) => {
-                longest_raw = longest_raw.max(text.len() as u64);
-                continue;
+                add(Instruction::LoadConst(Value::from(*text)));
+                add(Instruction::Emit);
             }
-            Instruction::Add => ("+", 2),
-            Instruction::Mul => ("*", 2),
-            Instruction::StringConcat => ("~", 2),
-            Instruction::Eq => ("==", 2),
-            Instruction::Ne => ("!=", 2),
-            Instruction::Gt => (">", 2),
-            Instruction::Gte => (">=", 2),
-            Instruction::Lt => ("<", 2),
-            Instruction::Lte => ("<=", 2),
-            Instruction::In => ("in", 2),
-            Instruction::Slice => ("[:]", 4),
-            Instruction::BuildList(Some(items)) => ("[]", items),
-            Instruction::BuildTuple(Some(items)) => ("()", items),
-            Instruction::BuildMap(pairs) => ("{}", 2 * pairs),
-            _ => continue,
-        };
-        // Literals too long for an argument count are flat, and no longer than the source.
-        if let Ok(arguments) = u16::try_from(operator.1) {
-            *instruction = Instruction::ApplyFilter(operator.0, Some(arguments), u8::MAX);
+            // Only by assigning to its attribute can a namespace come to hold itself.
+            Instruction::SetAttr(_) => {
+                let Some(namespace @ Instruction::Lookup(_)) = index.checked_sub(1).and_then(|i| code.get(i))
+                else {
+                    return Err(Error::new(
+                        ErrorKind::SyntaxError,
+                        "only attributes of variables can be set",
+                    ));
+                };
+                add(instruction.clone());
+                add(namespace.clone());
+                add(Instruction::ApplyFilter("@", Some(1), u8::MAX));
+                add(Instruction::DiscardTop);
+            }
+            _ => add(operator(instruction).unwrap_or_else(|| instruction.clone())),
         }
     }
-    longest_raw
+    for index in 0..len {
+        if let Some(
+            Instruction::Jump(target)
+            | Instruction::JumpIfFalse(target)
+            | Instruction::JumpIfFalseOrPop(target)
+            | Instruction::JumpIfTrueOrPop(target)
+            | Instruction::Iterate(target)
+            | Instruction::BuildMacro(_, target, _),
+        ) = guarded.get_mut(index)
+        {
+            *target = moved.get(*target as usize).copied().unwrap_or(len);
+        }
+    }
+    Ok(guarded)
+}
+
+/// The call of a guarded operator that does what `instruction` does.
+fn operator<'s>(instruction: &Instruction<'s>) -> Option<Instruction<'s>> {
+    let (name, arguments) = match instruction {
+        Instruction::Add => ("+", 2),
+        Instruction::Mul => ("*", 2),
+        Instruction::StringConcat => ("~", 2),
+        Instruction::Eq => ("==", 2),
+        Instruction::Ne => ("!=", 2),
+        Instruction::Gt => (">", 2),
+        Instruction::Gte => (">=", 2),
+        Instruction::Lt => ("<", 2),
+        Instruction::Lte => ("<=", 2),
+        Instruction::In => ("in", 2),
+        Instruction::Slice => ("[:]", 4),
+        Instruction::BuildList(Some(items)) => ("[]", *items),
+        Instruction::BuildTuple(Some(items)) => ("()", *items),
+        Instruction::BuildMap(pairs) => ("{}", 2 * pairs),
+        _ => return None,
+    };
+    // Literals too long for an argument count are no longer than the source.
+    Some(Instruction::ApplyFilter(name, Some(u16::try_from(arguments).ok()?), u8::MAX))
 }
 
 /// Refuses a template whose constant expressions, which are evaluated when it is compiled, could be large.

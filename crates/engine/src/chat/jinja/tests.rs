@@ -86,6 +86,8 @@ fn hostile_templates_are_stopped() {
             .into(),
         "{% set a = namespace() %}{% set a.x = a %}{% set b = namespace() %}{% set b.x = b %}{{ a in [b] }}"
             .into(),
+        "{% set a = namespace() %}{% set a.x = a %}{% set b = namespace() %}{% set b.x = b %}{{ a == b == 1 }}".into(),
+        "{% set a = namespace() %}{% set a.x = {'k': [a]} %}{{ a is eq a.x.k[0] }}".into(),
         // Sources.
         " ".repeat(MAX_SOURCE + 1),
     ];
@@ -127,4 +129,14 @@ fn slices_are_those_of_python() {
     let template: Vec<String> =
         bounds.iter().map(|bounds| format!("{{{{ ('abcdef' | list)[{bounds}] | join }}}}")).collect();
     assert_eq!(render(&template.join("|")).unwrap(), expected);
+}
+
+#[test]
+fn jumps_survive_the_guards() {
+    let source = "{% macro f(n) %}m{% if n %}{{ f(n - 1) }}{% else %}.{% endif %}{% endmacro %}\
+        {% set ns = namespace(a=0) %}{% for x in list if x != 'c' %}{% set ns.a = ns.a + 1 %}{{ x }}\
+        {%- if loop.last %}!{% else %},{% endif %}{% else %}none{% endfor %} {{ ns.a }} {{ f(2) }} \
+        {{- 1 < 2 < 3 and (none or 'z') }}{% for x in [] %}{% else %} empty{% endfor %}\
+        {% for x in [1, 2, 3, 4] %}{% if x == 2 %}{% continue %}{% elif x == 4 %}{% break %}{% endif %} {{ x }}{% endfor %}";
+    assert_eq!(render(source).unwrap(), "a,b! 2 mmm.z empty 1 3");
 }
