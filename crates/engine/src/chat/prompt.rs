@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use serde_json::Value;
@@ -98,20 +98,19 @@ impl RenderedPrompt {
 
 /// The control tokens in `text`: the longest at each place, left to right, as tokenizers cut them.
 fn occurrences(text: &str, controls: &[String]) -> Vec<Range<usize>> {
-    let mut by_first: HashMap<u8, Vec<&str>> = HashMap::new();
-    for control in controls {
-        if let Some(&first) = control.as_bytes().first() {
-            by_first.entry(first).or_default().push(control);
+    let tokens: HashSet<&[u8]> = controls.iter().map(String::as_bytes).collect();
+    let mut lengths: HashMap<u8, BTreeSet<usize>> = HashMap::new();
+    for token in &tokens {
+        if let Some(&first) = token.first() {
+            lengths.entry(first).or_default().insert(token.len());
         }
     }
     let bytes = text.as_bytes();
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(first) = bytes.get(at) {
-        let candidates = by_first.get(first).into_iter().flatten();
-        let longest =
-            candidates.filter(|control| bytes[at..].starts_with(control.as_bytes())).map(|c| c.len()).max();
-        match longest {
+        let mut lengths = lengths.get(first).into_iter().flatten().rev();
+        match lengths.find(|&&len| bytes.get(at..at + len).is_some_and(|text| tokens.contains(text))) {
             Some(len) => {
                 found.push(at..at + len);
                 at += len;
@@ -190,7 +189,8 @@ pub(super) fn mask(value: &Value) -> Value {
         Value::Array(items) => Value::Array(items.iter().map(mask).collect()),
         Value::Object(fields) => {
             let field = |(key, value): (&String, &Value)| {
-                let trusted = matches!(key.as_str(), "role" | "type") && value.is_string();
+                // A schema may list several types.
+                let trusted = matches!(key.as_str(), "role" | "type") && !value.is_object();
                 (key.clone(), if trusted { value.clone() } else { mask(value) })
             };
             Value::Object(fields.iter().map(field).collect())

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use minijinja::context;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -139,4 +140,78 @@ fn jumps_survive_the_guards() {
         {{- 1 < 2 < 3 and (none or 'z') }}{% for x in [] %}{% else %} empty{% endfor %}\
         {% for x in [1, 2, 3, 4] %}{% if x == 2 %}{% continue %}{% elif x == 4 %}{% break %}{% endif %} {{ x }}{% endfor %}";
     assert_eq!(render(source).unwrap(), "a,b! 2 mmm.z empty 1 3");
+}
+
+/// Pieces that templates are made of, so that many of their combinations compile.
+const PIECES: [&str; 60] = [
+    "{{ ",
+    " }}",
+    "{% ",
+    " %}",
+    "{%- ",
+    " -%}",
+    "{# ",
+    " #}",
+    "text",
+    "list",
+    "ns",
+    "ns.x",
+    "x",
+    "loop",
+    "'a'",
+    "1",
+    "99999999",
+    "-1",
+    "1.5",
+    "none",
+    "[",
+    "]",
+    "(",
+    ")",
+    "{",
+    "}",
+    ":",
+    ",",
+    ".",
+    " + ",
+    " ~ ",
+    " * ",
+    " - ",
+    " // ",
+    " % ",
+    " ** ",
+    " == ",
+    " < ",
+    " in ",
+    " is ",
+    " not ",
+    " and ",
+    " if ",
+    " else ",
+    "|join",
+    "|replace('x', text)",
+    "|tojson",
+    "|map('upper')",
+    "|list",
+    ".replace('', text)",
+    ".split('x')",
+    "range(9999)",
+    "namespace(x=text)",
+    "{% for x in list %}",
+    "{% endfor %}",
+    "{% set ns = namespace(x=text) %}",
+    "{% set ns.x = ns.x ~ ns.x %}",
+    "{% macro f(x) %}",
+    "{% endmacro %}",
+    "{{ f(x) }}",
+];
+
+proptest! {
+    #[test]
+    fn any_template_renders_or_fails(pieces in proptest::collection::vec(0..PIECES.len(), 1..40)) {
+        let source: String = pieces.iter().map(|&piece| PIECES[piece]).collect();
+        let started = Instant::now();
+        let _ = render(&source);
+        prop_assert!(started.elapsed() < Duration::from_secs(5));
+    }
 }
