@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
+pub mod chat;
 pub mod generate;
 pub mod gguf;
 #[cfg(all(feature = "hub", not(target_family = "wasm")))]
