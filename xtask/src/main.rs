@@ -1,2 +1,51 @@
 //! The one place for automation: `cargo xtask <task>`.
-fn main() {}
+
+mod ci;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use shell::{Failure, Result};
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+tasks:
+  test         install what the tests need, and run them all
+  ci           format, lints, documentation, other targets, then `test`, then the release build
+
+environment:
+  FIRECREST_TEST_MODEL   GGUF file of SmolLM2-135M for the tests that run a real model (downloaded where not set)
+  FIRECREST_REF          folder of full reference data, for the tests that know one
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next();
+    let arguments: Vec<String> = arguments.collect();
+    match run(task.as_deref(), &arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nxtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Option<&str>, arguments: &[String]) -> Result {
+    shell::enter_workspace()?;
+    match (task, arguments) {
+        (Some("test"), []) => test::run(),
+        (Some("ci"), []) => ci::run(),
+        (None | Some("help" | "--help" | "-h"), _) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        (Some(task), arguments) => Err(Failure::new(format!(
+            "no task `{}`\n\n{USAGE}",
+            [&[task.to_owned()], arguments].concat().join(" ")
+        ))),
+    }
+}
