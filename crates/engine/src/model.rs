@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::chat::{ChatTemplate, TemplateError};
 use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece, Session};
 use crate::gguf::Gguf;
 use crate::models;
@@ -66,6 +67,12 @@ impl Model {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The file's chat template; `None` if it has none, as files of models that only continue text. Fails if the
+    /// template is broken.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, TemplateError> {
+        ChatTemplate::from_metadata(self.gguf.metadata())
     }
 
     /// Positions that the model was trained on.

@@ -205,10 +205,11 @@ unsafe fn heads<const BLOCK: usize>(chunk: &[u8]) -> __m256i {
                 w(1),
                 0,
             );
-            _mm512_permutex2var_epi32(load(0), lanes, load(4 * BLOCK))
+            _mm512_permutex2var_epi32(load(0), opaque(lanes), load(4 * BLOCK))
         } else {
             let lanes =
                 _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 16 + w(1), 16, w(1), 0, 16 + w(1), 16, w(1), 0);
+            let lanes = opaque(lanes);
             let low = _mm512_permutex2var_epi32(load(0), lanes, load(2 * BLOCK));
             let high = _mm512_permutex2var_epi32(load(4 * BLOCK), lanes, load(6 * BLOCK));
             _mm512_mask_blend_epi32(0xf0, low, high)
@@ -221,6 +222,18 @@ unsafe fn heads<const BLOCK: usize>(chunk: &[u8]) -> __m256i {
             _mm256_srlv_epi32(words, _mm256_set_epi32(16, 0, 16, 0, 16, 0, 16, 0))
         }
     }
+}
+
+/// Hides the lanes of a permutation from the compiler, which would replace one instruction by a dozen "cheaper" ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn opaque(lanes: __m512i) -> __m512i {
+    let mut lanes = lanes;
+    // SAFETY: no instruction at all.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(zmm_reg) lanes, options(pure, nomem, nostack, preserves_flags));
+    }
+    lanes
 }
 
 /// Transposes 16 rows of 16 words of 32 bits, in four rounds of shuffles.

@@ -1,0 +1,283 @@
+//! `firecrest bench`: speed of reading a prompt and of generating.
+
+mod synthetic;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use firecrest::backend::{Activations, CpuOptions, IsaKind, KvFormat};
+use firecrest::generate::{ForwardError, LanguageModel};
+use firecrest::{ContextOptions, Decoder, Model};
+use serde::Serialize;
+
+use crate::failure::{OrFail, Outcome};
+use crate::interrupt::Interrupt;
+use crate::kernels::Kernels;
+use crate::machine::Machine;
+use crate::options::{ModelArgs, ThreadCount, kv_format, thread_count};
+use crate::output::{self, printable};
+use crate::units;
+use synthetic::Synthetic;
+
+/// Measures speed: prefill reads a prompt at once, decode generates token after token.
+///
+/// Each test warms up first and is then repeated; the median, the slowest and the fastest run are told. Tokens are random.
+///
+/// With --json: {"results": [{"test": "prefill"|"decode", "tokens": n, "depth": n, "batch": 1, "threads": n,
+/// "tokens_per_second": {"median": x, "min": x, "max": x}}, …], "model": {…}, "machine": {…}, "kernels": {format:
+/// {"decode": …, "prefill": …}}}.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  firecrest bench
+  firecrest bench -m model.gguf --prompt 512 --gen 128 --threads 1,2,4 --json
+  firecrest bench --synthetic llama-2-7b:q4_0 --prompt 64 --gen 16 --repeat 2")]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A model of this shape with random weights instead, which needs no download: smollm2-135m, tinyllama-1.1b or
+    /// llama-2-7b, with any tensor format, as in tinyllama-1.1b:q4_k.
+    #[arg(long, value_name = "SHAPE:FORMAT", conflicts_with = "model")]
+    synthetic: Option<Synthetic>,
+    /// Tokens of the prompt; 0 leaves the test out.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    prompt: usize,
+    /// Tokens to generate; 0 leaves the test out.
+    #[arg(long = "gen", value_name = "N", default_value_t = 128)]
+    generate: usize,
+    /// Tokens in the context before the test begins.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
+    /// Threads [default: the physical cores]
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', value_parser = thread_count())]
+    threads: Vec<ThreadCount>,
+    /// Runs of each test.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    repeat: usize,
+    /// Number format of cached keys and values [default: f16]
+    #[arg(long, value_name = "FORMAT", value_parser = kv_format())]
+    kv_format: Option<KvFormat>,
+    /// Write JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    results: Vec<Measured>,
+    model: ModelInfo,
+    machine: Machine,
+    kernels: BTreeMap<&'static str, Kernels>,
+}
+
+#[derive(Serialize)]
+struct Measured {
+    test: Test,
+    tokens: usize,
+    /// Tokens in the context before.
+    depth: usize,
+    /// Sequences at once.
+    batch: usize,
+    threads: usize,
+    tokens_per_second: Spread,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Test {
+    Prefill,
+    Decode,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+#[derive(Serialize)]
+struct ModelInfo {
+    name: String,
+    /// Null for a synthetic model.
+    file: Option<PathBuf>,
+    architecture: String,
+    bytes: u64,
+    parameters: u64,
+    /// Bytes of the tensors of each format.
+    formats: BTreeMap<&'static str, u64>,
+}
+
+impl BenchArgs {
+    pub(crate) fn run(self, interrupt: &Interrupt) -> Outcome {
+        let model = match &self.synthetic {
+            Some(synthetic) => synthetic.build()?,
+            None => self.model.load(interrupt)?,
+        };
+        let isa = CpuOptions::default().isa()?;
+        let name = self.synthetic.as_ref().map_or_else(|| self.model.model.clone(), Synthetic::to_string);
+        let report = Report {
+            results: self.measure(&model)?,
+            machine: Machine::detect(isa.name()),
+            kernels: kernels(&model, isa),
+            model: ModelInfo::of(&model, name),
+        };
+        if self.json { output::json(&report) } else { report.print() }
+    }
+
+    fn measure(&self, model: &Model) -> Outcome<Vec<Measured>> {
+        let depth = self.depth.iter().copied().max().unwrap_or(0);
+        let capacity = depth.checked_add(self.prompt.max(self.generate).max(1));
+        let threads = match self.threads.is_empty() {
+            true => vec![None],
+            false => self.threads.iter().copied().map(Some).collect(),
+        };
+        let mut results = Vec::new();
+        for threads in threads {
+            let mut options = ContextOptions::default();
+            options.capacity = Some(capacity.unwrap_or(usize::MAX));
+            options.cpu.threads = threads;
+            options.kv_format = self.kv_format.unwrap_or_default();
+            let mut decoder = model.decoder(&options).or_fail(|| "can't make a context".into())?;
+            for &depth in &self.depth {
+                for (test, tokens) in [(Test::Prefill, self.prompt), (Test::Decode, self.generate)] {
+                    if tokens > 0 {
+                        let spread = self.repeat(test, &mut decoder, depth, tokens)?;
+                        let threads = decoder.threads();
+                        results.push(Measured {
+                            test,
+                            tokens,
+                            depth,
+                            batch: 1,
+                            threads,
+                            tokens_per_second: spread,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// The speeds of all runs but the first, which warms up memory and processor.
+    fn repeat(&self, test: Test, decoder: &mut Decoder, depth: usize, tokens: usize) -> Outcome<Spread> {
+        let vocab = decoder.vocab_size();
+        decoder.truncate(0);
+        if depth > 0 {
+            decoder.submit(&random_tokens(depth, vocab))?;
+        }
+        let tokens = random_tokens(tokens, vocab);
+        let mut speeds = Vec::with_capacity(self.repeat);
+        // As many tokens as tell threads and caches what is coming.
+        run_once(test, decoder, depth, &tokens[..tokens.len().min(16)])?;
+        for _ in 0..self.repeat {
+            speeds.push(run_once(test, decoder, depth, &tokens)?);
+        }
+        Ok(Spread::of(speeds))
+    }
+}
+
+/// Tokens per second of one run after `depth` tokens.
+fn run_once(test: Test, decoder: &mut Decoder, depth: usize, tokens: &[u32]) -> Result<f64, ForwardError> {
+    decoder.truncate(depth);
+    let started = Instant::now();
+    let step = match test {
+        Test::Prefill => tokens.len(),
+        Test::Decode => 1,
+    };
+    for tokens in tokens.chunks(step) {
+        decoder.submit(tokens)?;
+        decoder.logits()?;
+    }
+    Ok(tokens.len() as f64 / started.elapsed().as_secs_f64())
+}
+
+/// The same tokens every time, spread over the vocabulary (a linear congruential generator, Knuth's constants).
+fn random_tokens(count: usize, vocab: usize) -> Vec<u32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % vocab as u64) as u32
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn kernels(model: &Model, isa: IsaKind) -> BTreeMap<&'static str, Kernels> {
+    let gguf = model.gguf();
+    let named = gguf.tensors().iter().filter_map(|tensor| {
+        Some((tensor.format.name(), Kernels::of(gguf, tensor, isa, Activations::default())?))
+    });
+    named.collect()
+}
+
+impl Spread {
+    /// The median is the mean of the middle two where there is no middle one.
+    fn of(mut speeds: Vec<f64>) -> Self {
+        speeds.sort_by(f64::total_cmp);
+        let (first, last) = (speeds.len().saturating_sub(1) / 2, speeds.len() / 2);
+        let at = |i: usize| speeds.get(i).copied().unwrap_or(f64::NAN);
+        Self { median: (at(first) + at(last)) / 2.0, min: at(0), max: at(speeds.len().saturating_sub(1)) }
+    }
+}
+
+impl ModelInfo {
+    fn of(model: &Model, name: String) -> Self {
+        let gguf = model.gguf();
+        let mut formats = BTreeMap::new();
+        for tensor in gguf.tensors() {
+            *formats.entry(tensor.format.name()).or_default() += tensor.data_bytes() as u64;
+        }
+        Self {
+            name,
+            file: gguf.paths().next().map(PathBuf::from),
+            architecture: gguf.metadata().architecture().unwrap_or_default().to_owned(),
+            bytes: gguf.file_bytes(),
+            parameters: gguf.parameters(),
+            formats,
+        }
+    }
+}
+
+impl Report {
+    fn print(&self) -> Outcome {
+        let mut out = output::stdout();
+        let Self { model, machine, .. } = self;
+        let size = units::bytes(model.bytes);
+        writeln!(out, "{}: {size}, {} parameters", printable(&model.name), units::count(model.parameters))?;
+        writeln!(out, "{machine}")?;
+        let mut rows: Vec<Vec<String>> =
+            vec![["test", "tokens", "depth", "threads", "tokens/s", "min", "max"].map(String::from).into()];
+        rows.extend(self.results.iter().map(|result| {
+            let Spread { median, min, max } = result.tokens_per_second;
+            let test = if result.test == Test::Prefill { "prefill" } else { "decode" };
+            let counts = [result.tokens, result.depth, result.threads].map(|n| n.to_string());
+            let speeds = [median, min, max].map(|speed| format!("{speed:.2}"));
+            [test.to_owned()].into_iter().chain(counts).chain(speeds).collect()
+        }));
+        output::table(&mut out, &rows, &[1, 2, 3, 4, 5, 6])?;
+        Ok(out.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
+        assert_eq!(Spread::of(vec![7.0]), Spread { median: 7.0, min: 7.0, max: 7.0 });
+    }
+
+    #[test]
+    fn random_tokens_are_in_the_vocabulary_and_always_the_same() {
+        let tokens = random_tokens(1000, 10);
+        assert!((0..10).all(|id| tokens.contains(&id)) && tokens.iter().all(|&id| id < 10));
+        assert_eq!(tokens, random_tokens(1000, 10));
+    }
+}

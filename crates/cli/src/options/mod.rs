@@ -1,0 +1,13 @@
+//! Options that several commands share.
+
+mod context;
+mod model;
+mod prompt;
+mod sampling;
+mod template;
+
+pub(crate) use context::{ContextArgs, ThreadCount, kv_format, thread_count};
+pub(crate) use model::{ModelArgs, fetch};
+pub(crate) use prompt::PromptArgs;
+pub(crate) use sampling::SamplingArgs;
+pub(crate) use template::TemplateArgs;

@@ -1,0 +1,50 @@
+//! How fast an answer came.
+
+use std::time::Duration;
+
+use firecrest::Decoder;
+use firecrest::generate::{FinishReason, LanguageModel, Stats};
+
+use crate::machine::peak_memory;
+use crate::units;
+
+/// One line: `prompt: 20 tokens, 512.3 tokens/s; answer: 64 tokens, 80.1 tokens/s`.
+pub(crate) fn line(stats: &Stats) -> String {
+    let reused = match stats.reused_tokens {
+        0 => String::new(),
+        reused => format!(" ({reused} reused)"),
+    };
+    format!(
+        "prompt: {} tokens{reused}, {}; answer: {} tokens, {}",
+        stats.prompt_tokens,
+        rate(stats.prefill_tokens_per_second()),
+        stats.generated_tokens,
+        rate(stats.decode_tokens_per_second()),
+    )
+}
+
+fn rate(tokens_per_second: Option<f64>) -> String {
+    tokens_per_second.map_or_else(|| "- tokens/s".into(), |rate| format!("{rate:.1} tokens/s"))
+}
+
+/// The rest that `--stats` tells, a line each.
+pub(crate) fn details(stats: &Stats, end: FinishReason, model: &Decoder, loading: Duration) -> String {
+    let mut lines = vec![
+        format!("ended by: {end}"),
+        format!("loading: {:.1} ms", ms(loading)),
+        format!("first token: {:.1} ms, the others: {:.1} ms", ms(stats.prefill), ms(stats.decode)),
+        format!("context: {} of {} positions", model.len(), model.capacity()),
+        format!("threads: {}, instruction set: {}", model.threads(), model.isa()),
+    ];
+    if stats.discarded_tokens > 0 {
+        lines.push(format!("forgotten: {} tokens of the prompt", stats.discarded_tokens));
+    }
+    lines.extend(
+        peak_memory().map(|bytes| format!("peak memory: {}, the mapped file included", units::bytes(bytes))),
+    );
+    lines.join("\n")
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
