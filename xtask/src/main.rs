@@ -1,5 +1,6 @@
 //! The one place for automation: `cargo xtask <task>`.
 
+mod bench_peers;
 mod ci;
 mod setup;
 mod shell;
@@ -15,10 +16,12 @@ usage: cargo xtask <task>
 tasks:
   test         install what the tests need, and run them all
   ci           format, lints, documentation, other targets, then `test`, then the release build
+  bench-peers  measure Firecrest and llama.cpp turn by turn, and record the results
 
 environment:
   FIRECREST_TEST_MODEL   GGUF file of SmolLM2-135M for the tests that run a real model (downloaded where not set)
   FIRECREST_REF          folder of full reference data, for the tests that know one
+  FIRECREST_PEERS        folder for the virtual environment of bench-peers and its models (default: target/peers)
 ";
 
 fn main() -> ExitCode {
@@ -39,8 +42,9 @@ fn run(task: Option<&str>, arguments: &[String]) -> Result {
     match (task, arguments) {
         (Some("test"), []) => test::run(),
         (Some("ci"), []) => ci::run(),
+        (Some("bench-peers"), options) => bench_peers::run(options),
         (None | Some("help" | "--help" | "-h"), _) => {
-            print!("{USAGE}");
+            print!("{USAGE}\n{}", bench_peers::USAGE);
             Ok(())
         }
         (Some(task), arguments) => Err(Failure::new(format!(
