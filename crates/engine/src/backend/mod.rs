@@ -1,7 +1,7 @@
 //! Where arithmetic happens. Above this module nothing knows what device computes or how activations are kept.
 //!
-//! The CPU is the only device so far. `nn` sees [`Buffer`]s (activations, `[tokens, columns]`), [`Matrix`]es (weights in
-//! any format), [`KvCache`]s and the operations of [`Cpu`].
+//! The CPU is the only device so far. `nn` sees `Buffer`s (activations, `[tokens, columns]`), `Matrix`es (weights in any
+//! format), `KvCache`s and the operations of `Cpu`.
 
 mod cpu;
 

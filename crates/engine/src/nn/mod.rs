@@ -1,5 +1,4 @@
-//! One forward pass for every decoder: a declarative [spec](DecoderSpec), its [weights](DecoderWeights), and the
-//! [pass](Decoder) over both.
+//! One forward pass for every decoder: a declarative spec, its weights, and the [pass](Decoder) over both.
 
 mod decoder;
 mod rope;
@@ -7,8 +6,7 @@ mod spec;
 mod weights;
 
 pub use decoder::{ContextOptions, Decoder};
-pub use rope::RopeScaling;
-pub(crate) use rope::{Rope, Yarn};
+pub(crate) use rope::{Rope, RopeScaling, Yarn};
 pub(crate) use spec::{AttentionSpec, DecoderSpec, FfnSpec, LayerSpec, NormSpec};
 pub use weights::LoadError;
 pub(crate) use weights::{DecoderWeights, Norm, optional_vector};

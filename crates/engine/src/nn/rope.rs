@@ -16,8 +16,7 @@ pub(crate) struct Rope {
 
 /// How frequencies change for contexts longer than those of the training.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum RopeScaling {
+pub(crate) enum RopeScaling {
     /// Not at all.
     #[default]
     None,
@@ -29,18 +28,17 @@ pub enum RopeScaling {
 
 /// YaRN: high frequencies stay, low ones are divided, those between are mixed (arXiv 2309.00071).
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Yarn {
+pub(crate) struct Yarn {
     /// How much longer contexts become.
-    pub factor: f32,
+    pub(crate) factor: f32,
     /// Positions of the original training.
-    pub original_context: f32,
+    pub(crate) original_context: f32,
     /// Turns over the original context above which a pair stays as it is.
-    pub beta_fast: f32,
+    pub(crate) beta_fast: f32,
     /// Turns below which a pair is divided in full.
-    pub beta_slow: f32,
+    pub(crate) beta_slow: f32,
     /// Further factor of the attention's magnitude.
-    pub attention_factor: f32,
+    pub(crate) attention_factor: f32,
 }
 
 impl Yarn {
