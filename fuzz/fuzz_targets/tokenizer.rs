@@ -10,8 +10,18 @@ use firecrest::tokenizer::{EncodeOptions, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 
 const PRE_TOKENIZERS: [&str; 12] = [
-    "default", "llama-bpe", "gpt-2", "falcon", "gpt-4o", "jais-2", "superbpe", "tiny_aya", "afmoe", "kimi-k2",
-    "deepseek-llm", "gemma4",
+    "default",
+    "llama-bpe",
+    "gpt-2",
+    "falcon",
+    "gpt-4o",
+    "jais-2",
+    "superbpe",
+    "tiny_aya",
+    "afmoe",
+    "kimi-k2",
+    "deepseek-llm",
+    "gemma4",
 ];
 
 fuzz_target!(|input: &[u8]| {
@@ -22,7 +32,9 @@ fuzz_target!(|input: &[u8]| {
     let mut meta = Metadata::new();
     meta.insert("tokenizer.ggml.model", ["llama", "gpt2", "bert", "t5"][usize::from(options(0, header)) % 4]);
     meta.insert("tokenizer.ggml.pre", PRE_TOKENIZERS[usize::from(options(1, header)) % PRE_TOKENIZERS.len()]);
-    for (i, key) in ["add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces"].iter().enumerate() {
+    for (i, key) in
+        ["add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces"].iter().enumerate()
+    {
         if options(2, header) >> i & 1 == 1 {
             meta.insert(format!("tokenizer.ggml.{key}"), options(2, header) >> (i + 4) & 1 == 1);
         }
@@ -36,7 +48,10 @@ fuzz_target!(|input: &[u8]| {
     meta.insert("tokenizer.ggml.merges", Value::Array(Array::String(strings(field()))));
     let kinds = field();
     if !kinds.is_empty() {
-        meta.insert("tokenizer.ggml.token_type", Value::Array(Array::U8(kinds.iter().map(|kind| kind % 8).collect())));
+        meta.insert(
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::U8(kinds.iter().map(|kind| kind % 8).collect())),
+        );
         let scores = kinds.iter().map(|&kind| -f32::from(kind)).collect();
         meta.insert("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
     }

@@ -77,7 +77,8 @@ impl Decoder {
         if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4 || bytes > 1 << 44) {
             return Err(LoadError::Context { capacity, bytes });
         }
-        let cache = KvCache::new(options.kv_format, capacity, heads());
+        let cache = KvCache::new(options.kv_format, capacity, heads())
+            .ok_or(LoadError::Context { capacity, bytes })?;
         Ok(Self {
             cpu: Cpu::new(&options.cpu)?,
             cache,

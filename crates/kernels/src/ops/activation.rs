@@ -72,7 +72,23 @@ impl Op for Activate<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Self { activation, x, up } = self;
+        // The function is chosen here, outside of the loop.
+        match self.activation {
+            Activation::Relu => self.each(isa, Activation::Relu),
+            Activation::Relu2 => self.each(isa, Activation::Relu2),
+            Activation::Silu => self.each(isa, Activation::Silu),
+            Activation::Gelu => self.each(isa, Activation::Gelu),
+            Activation::GeluTanh => self.each(isa, Activation::GeluTanh),
+            Activation::GeluQuick => self.each(isa, Activation::GeluQuick),
+            Activation::Identity => self.each(isa, Activation::Identity),
+        }
+    }
+}
+
+impl Activate<'_> {
+    #[inline(always)]
+    fn each<I: Isa>(self, isa: I, activation: Activation) {
+        let Self { x, up, .. } = self;
         let (lines, rest) = x.as_chunks_mut::<16>();
         let (up_lines, up_rest) = up.map_or((None, None), |up| {
             let (lines, rest) = up.as_chunks::<16>();

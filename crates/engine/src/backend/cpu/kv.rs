@@ -43,14 +43,14 @@ struct Store<T> {
 }
 
 impl<T: Copy + Default> Store<T> {
-    fn new(heads: usize, shape: HeadShape, scaled: bool) -> Self {
+    fn new(heads: usize, shape: HeadShape, scaled: bool, zero: T) -> Option<Self> {
         let scales = if scaled { heads } else { 0 };
-        Self {
-            keys: vec![[T::default(); 16]; heads * shape.key_lines()],
-            values: vec![[T::default(); 16]; heads * shape.value_lines()],
-            key_scales: vec![[0; 16]; scales * shape.key_scale_lines()],
-            value_scales: vec![0; scales * shape.value_scales()],
-        }
+        Some(Self {
+            keys: filled([zero; 16], heads * shape.key_lines())?,
+            values: filled([zero; 16], heads * shape.value_lines())?,
+            key_scales: filled([0; 16], scales * shape.key_scale_lines())?,
+            value_scales: filled(0, scales * shape.value_scales())?,
+        })
     }
 
     fn head(&self, shape: HeadShape, head: usize) -> Lines<'_, T> {
@@ -72,6 +72,13 @@ impl<T: Copy + Default> Store<T> {
     }
 }
 
+/// `len` times `zero`, or `None` where the memory cannot be had.
+fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
+    // `vec!` of zeros gets pages that the system fills in on first use, but aborts where there is no room: ask first.
+    Vec::<T>::new().try_reserve_exact(len).ok()?;
+    Some(vec![zero; len])
+}
+
 /// Part `i` of `len` elements; empty where the format has no such data.
 fn part<T>(all: &[T], len: usize, i: usize) -> &[T] {
     if all.is_empty() { all } else { &all[i * len..(i + 1) * len] }
@@ -82,17 +89,22 @@ fn part_mut<T>(all: &mut [T], len: usize, i: usize) -> &mut [T] {
 }
 
 impl KvCache {
-    pub(crate) fn new(format: KvFormat, capacity: usize, layers: impl IntoIterator<Item = KvHeads>) -> Self {
+    /// `None` where the memory cannot be had.
+    pub(crate) fn new(
+        format: KvFormat,
+        capacity: usize,
+        layers: impl IntoIterator<Item = KvHeads>,
+    ) -> Option<Self> {
         let layers = layers.into_iter().map(|KvHeads { heads, head_dim }| {
             let shape = HeadShape { head_dim, capacity };
             let data = match format {
-                KvFormat::F32 => Data::F32(Store::new(heads, shape, false)),
-                KvFormat::F16 => Data::F16(Store::new(heads, shape, false)),
-                KvFormat::Q8_0 => Data::Q8_0(Store::new(heads, shape, true)),
+                KvFormat::F32 => Data::F32(Store::new(heads, shape, false, 0.0)?),
+                KvFormat::F16 => Data::F16(Store::new(heads, shape, false, 0)?),
+                KvFormat::Q8_0 => Data::Q8_0(Store::new(heads, shape, true, 0)?),
             };
-            Layer { heads, shape, data }
+            Some(Layer { heads, shape, data })
         });
-        Self { layers: layers.collect() }
+        Some(Self { layers: layers.collect::<Option<_>>()? })
     }
 
     /// Bytes that a cache of these layers takes; `None` where that overflows.
