@@ -83,14 +83,13 @@ macro_rules! avx512 {
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
                 fn load_f16_heads<const BLOCK: usize>(self, chunk: &[u8]) -> (__m512, __m512) = {
-                    let words = match chunk.first_chunk::<{ 8 * 36 }>() {
+                    let words = match chunk.get(..8 * BLOCK) {
                         Some(chunk) => heads::<BLOCK>(chunk),
-                        // Only the last chunk of a tensor is short; blocks are at most 36 bytes.
+                        // Only the last chunk of a row is short; blocks are at most 36 bytes.
                         None => {
                             let mut padded = [0; 8 * 36];
-                            let len = chunk.len().min(8 * BLOCK);
-                            padded[..len].copy_from_slice(&chunk[..len]);
-                            heads::<BLOCK>(&padded)
+                            padded[..chunk.len()].copy_from_slice(chunk);
+                            heads::<BLOCK>(&padded[..8 * BLOCK])
                         }
                     };
                     let widen = |words| _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm256_cvtepi32_epi16(words)));
@@ -179,40 +178,22 @@ unsafe fn heads<const BLOCK: usize>(chunk: &[u8]) -> __m256i {
         // SAFETY: the caller's promise, and a whole array is read.
         unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
     };
-    // The word of 32 bits that block i of a load begins in; the second operand of a permutation counts from 16.
-    const fn word(block: usize, i: usize) -> i32 {
-        (block * i / 4) as i32
-    }
-    let w = |i| word(BLOCK, i);
     // SAFETY: the caller's promise.
     unsafe {
+        let permute = |lanes: &[i32; 16], first, second| {
+            _mm512_permutex2var_epi32(first, opaque(_mm512_loadu_si512(lanes.as_ptr().cast())), second)
+        };
         let words = if 3 * BLOCK + 4 <= 64 {
-            let lanes = _mm512_set_epi32(
-                0,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0,
-                16 + w(3),
-                16 + w(2),
-                16 + w(1),
-                16,
-                w(3),
-                w(2),
-                w(1),
-                0,
-            );
-            _mm512_permutex2var_epi32(load(0), opaque(lanes), load(4 * BLOCK))
+            permute(&const { head_lanes::<4>(BLOCK, 0, [0, 4 * BLOCK]) }, load(0), load(4 * BLOCK))
         } else {
-            let lanes =
-                _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 16 + w(1), 16, w(1), 0, 16 + w(1), 16, w(1), 0);
-            let lanes = opaque(lanes);
-            let low = _mm512_permutex2var_epi32(load(0), lanes, load(2 * BLOCK));
-            let high = _mm512_permutex2var_epi32(load(4 * BLOCK), lanes, load(6 * BLOCK));
-            _mm512_mask_blend_epi32(0xf0, low, high)
+            // The last load must not pass the end of the chunk, so it may begin before its blocks.
+            let last = const { if 2 * BLOCK < 64 { 8 * BLOCK - 64 } else { 6 * BLOCK } };
+            let low = permute(&const { head_lanes::<2>(BLOCK, 0, [0, 2 * BLOCK]) }, load(0), load(2 * BLOCK));
+            let lanes = const {
+                let last = if 2 * BLOCK < 64 { 8 * BLOCK - 64 } else { 6 * BLOCK };
+                head_lanes::<2>(BLOCK, 4, [4 * BLOCK, last])
+            };
+            _mm512_mask_blend_epi32(0xf0, low, permute(&lanes, load(4 * BLOCK), load(last)))
         };
         let words = _mm512_castsi512_si256(words);
         if BLOCK.is_multiple_of(4) {
@@ -222,6 +203,20 @@ unsafe fn heads<const BLOCK: usize>(chunk: &[u8]) -> __m256i {
             _mm256_srlv_epi32(words, _mm256_set_epi32(16, 0, 16, 0, 16, 0, 16, 0))
         }
     }
+}
+
+/// The lanes that bring the heads of blocks from `first` on into place, `PER_LOAD` of them from each of two loads that
+/// begin at the bytes `starts`; from lane `2 * PER_LOAD` on they repeat. The second load's words count from 16.
+const fn head_lanes<const PER_LOAD: usize>(block: usize, first: usize, starts: [usize; 2]) -> [i32; 16] {
+    let mut lanes = [0; 16];
+    let mut lane = 0;
+    while lane < 8 {
+        let i = lane % (2 * PER_LOAD);
+        let load = i / PER_LOAD;
+        lanes[lane] = (16 * load + (block * (first + i) - starts[load]) / 4) as i32;
+        lane += 1;
+    }
+    lanes
 }
 
 /// Hides the lanes of a permutation from the compiler, which would replace one instruction by a dozen "cheaper" ones.
