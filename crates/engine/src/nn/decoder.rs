@@ -74,7 +74,7 @@ impl Decoder {
         };
         let bytes = KvCache::bytes(options.kv_format, capacity, heads());
         // Half of the address space of a 32-bit module; on larger machines, more than any has.
-        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4 || bytes > 1 << 44) {
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4 || bytes as u64 > 1 << 44) {
             return Err(LoadError::Context { capacity, bytes });
         }
         let cache = KvCache::new(options.kv_format, capacity, heads())
