@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result {
         for features in ["", "-C target-feature=+simd128"] {
             // Whether it compiles is all that is asked, and optimising takes ten times as long.
             cargo("build --package firecrest --target wasm32-unknown-unknown")
+                .arg("--config=profile.dev.package.firecrest-kernels.opt-level=0")
                 .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
                 .env("CARGO_PROFILE_DEV_DEBUG", "0")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", features)
