@@ -93,7 +93,7 @@ fn cut_vocabularies_equal_the_reference() {
 }
 
 /// The same with the vocabularies as they are, which are too large to come with the tests. `FIRECREST_REF` names the
-/// folder of reference data, `FIRECREST_SMOLLM2` SmolLM2's GGUF file.
+/// folder of reference data, `FIRECREST_TEST_MODEL` SmolLM2's GGUF file.
 #[test]
 fn whole_vocabularies_equal_the_reference() {
     let Some(folder) = env::var_os("FIRECREST_REF").map(|folder| Path::new(&folder).join("tokenizer")) else {
@@ -101,10 +101,10 @@ fn whole_vocabularies_equal_the_reference() {
     };
     for name in ["llama-spm", "llama-bpe", "phi-3", "gpt-2", "falcon", "bert-bge", "smollm2"] {
         let path = match name {
-            "smollm2" => match env::var_os("FIRECREST_SMOLLM2") {
+            "smollm2" => match env::var_os("FIRECREST_TEST_MODEL") {
                 Some(path) => PathBuf::from(path),
                 None => {
-                    eprintln!("skipped: FIRECREST_SMOLLM2 names no file");
+                    eprintln!("skipped: FIRECREST_TEST_MODEL names no file");
                     continue;
                 }
             },
