@@ -1,6 +1,6 @@
 //! An answer, shown while it is generated.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use firecrest::Decoder;
@@ -9,6 +9,7 @@ use firecrest::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::failure::Outcome;
+use crate::output::json_line;
 
 /// A model in conversation.
 pub(crate) type ModelSession = Session<Decoder, Arc<Tokenizer>>;
@@ -47,7 +48,7 @@ fn show(piece: &Piece, out: &mut impl Write) -> Outcome {
     if let Some(logprobs) = &piece.logprobs {
         let line =
             TokenLine { token: piece.token, text: &piece.text, logprob: logprobs.chosen, top: &logprobs.top };
-        eprintln!("{}", serde_json::to_string(&line)?);
+        json_line(&mut io::stderr().lock(), &line)?;
     }
     Ok(())
 }

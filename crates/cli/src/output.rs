@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use crate::failure::Outcome;
 
@@ -12,12 +14,36 @@ pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
-/// Writes one JSON value and a newline.
+/// Writes one JSON value and a newline to standard output.
 pub(crate) fn json(value: &impl Serialize) -> Outcome {
     let mut out = stdout();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
+    json_line(&mut out, value)?;
     Ok(out.flush()?)
+}
+
+/// Writes one JSON value and a newline.
+pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> Outcome {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, OneLine))?;
+    Ok(out.write_all(b"\n")?)
+}
+
+/// Compact JSON that is one line to whoever reads it: characters that some languages take for line ends, as Python's
+/// `splitlines` does, are escaped, and with them all that could steer a terminal.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| ends_line(c)) {
+            write!(out, "{}\\u{:04x}", &rest[..at], u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+fn ends_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Text from a file or a server without what could steer a terminal: control characters are escaped, but for newlines.
@@ -61,6 +87,16 @@ mod tests {
     fn terminals_are_not_steered_by_files() {
         assert_eq!(printable("a\nb é"), "a\nb é");
         assert_eq!(printable("\x1b[2Jx\u{9b}"), "\\u{1b}[2Jx\\u{9b}");
+    }
+
+    #[test]
+    fn json_is_one_line_and_keeps_its_text() {
+        let text = "a\u{2028}b\u{85}c\nd\u{7f}é\u{2029}";
+        let mut out = Vec::new();
+        json_line(&mut out, &text).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        assert_eq!(line, "\"a\\u2028b\\u0085c\\nd\\u007fé\\u2029\"\n");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
     }
 
     #[test]

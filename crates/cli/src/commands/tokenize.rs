@@ -109,13 +109,12 @@ impl TokenizeArgs {
                     Failure::new(format!("{}: {}", place(), failure.message().unwrap_or_default()))
                 })?;
                 let text = String::from_utf8_lossy(&text).into_owned();
-                serde_json::to_writer(&mut *out, &TextLine { text })?;
+                output::json_line(out, &TextLine { text })?;
             } else {
                 let TextLine { text } = serde_json::from_str(&line).or_fail(place)?;
                 let tokens = tokenizer.encode(&text, self.options());
-                serde_json::to_writer(&mut *out, &TokensLine { tokens })?;
+                output::json_line(out, &TokensLine { tokens })?;
             }
-            out.write_all(b"\n")?;
             if input.buffer().is_empty() {
                 out.flush()?;
             }
