@@ -72,6 +72,7 @@ mod tests {
         for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
             let help = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
             assert!(help.contains("firecrest "), "{} has no examples", command.get_name());
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
         }
     }
 }

@@ -18,11 +18,11 @@ use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 
 macro_rules! commands {
-    ($($(#[$help:meta])+ $name:ident($args:ty),)+) => {
-        /// What to do.
+    ($($name:ident($args:ty),)+) => {
+        /// What to do. The first sentence of each command's arguments is its line in the help.
         #[derive(Debug, Subcommand)]
         pub(crate) enum Command {
-            $($(#[$help])+ $name($args),)+
+            $($name($args),)+
         }
 
         impl Command {
@@ -37,26 +37,15 @@ macro_rules! commands {
 }
 
 commands! {
-    /// Answer a prompt
     Run(Box<run::RunArgs>),
-    /// Talk with a model
     Chat(Box<chat::ChatArgs>),
-    /// Download models
     Pull(pull::PullArgs),
-    /// List the models on this machine
     List(list::ListArgs),
-    /// Delete downloaded models
     Remove(remove::RemoveArgs),
-    /// Show what is in a model's file
     Inspect(inspect::InspectArgs),
-    /// Turn text into tokens, or back
     Tokenize(tokenize::TokenizeArgs),
-    /// Show the logits at each position of some tokens
     Logits(logits::LogitsArgs),
-    /// Measure how well a model predicts a text
     Perplexity(perplexity::PerplexityArgs),
-    /// Measure speed
     Bench(bench::BenchArgs),
-    /// Write a completion script for a shell
     Completions(completions::CompletionsArgs),
 }

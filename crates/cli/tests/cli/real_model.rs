@@ -16,13 +16,19 @@ fn model() -> Option<String> {
 #[test]
 fn it_answers_by_its_own_chat_template() {
     let Some(model) = model() else { return };
-    let question = "What is the capital of France?";
+    let question = "Why is the sky blue?";
     let ran = firecrest(["run", "-m", &model, "--temperature", "0", "-n", "32", question]);
-    assert!(ran.ok().contains("Paris"), "{ran:?}");
-    assert!(ran.stderr.starts_with("prompt: 3"), "the template and its system prompt count: {}", ran.stderr);
-    let chat = ["chat", "-m", &model, "--temperature", "0", "-n", "32"];
-    let ran = with_input(command(chat), &format!("{question}\nAnd of Italy?\n"));
-    assert!(ran.ok().contains("Paris") && ran.stdout.contains("Rome"), "{ran:?}");
+    assert!(ran.ok().contains("light"), "{ran:?}");
+    assert!(
+        ran.stderr.starts_with("prompt: 36 tokens"),
+        "the template and its system prompt count: {}",
+        ran.stderr
+    );
+    let args = ["chat", "-m", &model, "--temperature", "0", "-n", "32", "--stats"];
+    let chat = with_input(command(args), &format!("{question}\nAnd why is it red in the evening?\n"));
+    assert_eq!(chat.ok().lines().next(), ran.stdout.lines().next(), "the same prompt, the same answer");
+    let second = chat.stderr.lines().nth(1).unwrap_or_default();
+    assert!(second.contains(" reused)"), "the first turn is in the cache: {second}");
 }
 
 #[test]

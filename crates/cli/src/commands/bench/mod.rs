@@ -163,7 +163,7 @@ impl BenchArgs {
         Ok(results)
     }
 
-    /// The speeds of all runs but the first, which warms up memory and processor.
+    /// The speeds of all runs after one that warms up memory, caches and threads.
     fn repeat(&self, test: Test, decoder: &mut Decoder, depth: usize, tokens: usize) -> Outcome<Spread> {
         let vocab = decoder.vocab_size();
         decoder.truncate(0);
@@ -172,8 +172,9 @@ impl BenchArgs {
         }
         let tokens = random_tokens(tokens, vocab);
         let mut speeds = Vec::with_capacity(self.repeat);
-        // As many tokens as tell threads and caches what is coming.
-        run_once(test, decoder, depth, &tokens[..tokens.len().min(16)])?;
+        // A whole prompt, as its size decides how much memory is touched; tokens one by one are all alike.
+        let warm_up = if test == Test::Prefill { tokens.len() } else { tokens.len().min(16) };
+        run_once(test, decoder, depth, &tokens[..warm_up])?;
         for _ in 0..self.repeat {
             speeds.push(run_once(test, decoder, depth, &tokens)?);
         }
