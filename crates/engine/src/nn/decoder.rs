@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::spec::{DecoderSpec, FfnSpec, LayerSpec};
 use super::weights::{DecoderWeights, FfnWeights, LayerWeights, LoadError};
-use crate::backend::{Attention, Buffer, Cpu, CpuOptions, Input, KvCache, KvFormat, KvHeads, Output, Turns};
+use crate::backend::{Attention, Buffer, Cpu, CpuOptions, Input, KvCache, KvFormat, KvHeads, Turns};
 use crate::generate::{ForwardError, LanguageModel};
 
 /// Tokens whose logits are computed at a time where all are asked for.
@@ -159,7 +159,7 @@ impl Decoder {
         let Self { spec, weights, cpu, buffers, .. } = self;
         let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
         let output = &weights.output;
-        let out = Output { matrix: &output.matrix, bias: output.bias.as_deref(), out: &mut buffers.logits };
+        let out = output.onto(&mut buffers.logits);
         cpu.project(input, &mut [out]);
         if spec.logit_scale != 1.0 {
             cpu.scale(&mut buffers.logits, spec.logit_scale);
@@ -181,11 +181,7 @@ fn attention(
     let Buffers { x, delta, q, k, v, attended, turns, .. } = buffers;
     cpu.project(
         Input { x, norm: Some(&weights.attention_norm) },
-        &mut [
-            Output { matrix: &weights.q.matrix, bias: weights.q.bias.as_deref(), out: q },
-            Output { matrix: &weights.k.matrix, bias: weights.k.bias.as_deref(), out: k },
-            Output { matrix: &weights.v.matrix, bias: weights.v.bias.as_deref(), out: v },
-        ],
+        &mut [weights.q.onto(q), weights.k.onto(k), weights.v.onto(v)],
     );
     if let Some(norm) = &weights.q_norm {
         cpu.norm_heads(norm, q);
@@ -203,7 +199,7 @@ fn attention(
     };
     cpu.attend(attention, [q, k, v], cache, index, first, attended);
     let output = &weights.attention_output;
-    let out = Output { matrix: &output.matrix, bias: output.bias.as_deref(), out: delta };
+    let out = output.onto(delta);
     cpu.project(Input { x: attended, norm: None }, &mut [out]);
 }
 
@@ -214,7 +210,7 @@ fn ffn(spec: &FfnSpec, weights: &LayerWeights, cpu: &mut Cpu, buffers: &mut Buff
     match (spec, &weights.ffn) {
         (FfnSpec::Gated { activation, .. }, FfnWeights::Gated { gate, up, down }) => {
             cpu.gated(input, gate, up, *activation, hidden);
-            let out = Output { matrix: &down.matrix, bias: down.bias.as_deref(), out: delta };
+            let out = down.onto(delta);
             cpu.project(Input { x: hidden, norm: None }, &mut [out]);
         }
     }

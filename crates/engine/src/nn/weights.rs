@@ -6,7 +6,7 @@ use firecrest_kernels::isa::IsaKind;
 use firecrest_kernels::ops;
 
 use super::spec::{DecoderSpec, FfnSpec, NormSpec};
-use crate::backend::Matrix;
+use crate::backend::{Buffer, Matrix, Output};
 use crate::gguf::{Gguf, GgufError, MetadataError, TensorInfo};
 use crate::tokenizer::TokenizerError;
 
@@ -39,6 +39,13 @@ impl Norm {
 pub(crate) struct Linear {
     pub(crate) matrix: Matrix,
     pub(crate) bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// The product with an input, into `out`.
+    pub(crate) fn onto<'a>(&'a self, out: &'a mut Buffer) -> Output<'a> {
+        Output { matrix: &self.matrix, bias: self.bias.as_deref(), out }
+    }
 }
 
 /// The weights of a decoder.

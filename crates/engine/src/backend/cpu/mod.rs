@@ -209,12 +209,7 @@ impl Cpu {
             .iter_mut()
             .map(|output| MatrixMut::new(output.out.data_mut(), output.matrix.rows()))
             .collect();
-        let product = Product {
-            isa: self.isa,
-            exact: self.activations == Activations::F32,
-            x: if input.norm.is_some() { &self.normed } else { input.x.read() },
-            quantized: &self.quantized,
-        };
+        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
         self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, i, rows, mut out| {
             let (matrix, bias) = matrices[i];
             product.compute(matrix, rows.clone(), out.reborrow(), &mut worker.panel);
@@ -239,12 +234,7 @@ impl Cpu {
         out.reshape(tokens, gate.rows());
         let quantized = self.is_quantized(gate) || self.is_quantized(up);
         self.prepare(input, quantized);
-        let product = Product {
-            isa: self.isa,
-            exact: self.activations == Activations::F32,
-            x: if input.norm.is_some() { &self.normed } else { input.x.read() },
-            quantized: &self.quantized,
-        };
+        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
         let mut views = [MatrixMut::new(out.data_mut(), gate.rows())];
         self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, _, rows, mut out| {
             product.compute(gate, rows.clone(), out.reborrow(), &mut worker.panel);
@@ -394,7 +384,18 @@ struct Product<'a> {
     quantized: &'a [QuantizedChunk],
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    fn new(
+        isa: IsaKind,
+        activations: Activations,
+        input: Input<'a>,
+        normed: &'a [f32],
+        quantized: &'a [QuantizedChunk],
+    ) -> Self {
+        let x = if input.norm.is_some() { normed } else { input.x.read() };
+        Self { isa, exact: activations == Activations::F32, x, quantized }
+    }
+
     fn compute(
         &self,
         matrix: &Matrix,
