@@ -9,6 +9,7 @@ mod math;
 mod matmul;
 mod matrix;
 mod norm;
+mod probe;
 mod quantized;
 mod rope;
 
@@ -20,5 +21,6 @@ pub use attention::{
 pub use matmul::{PanelRun, Weights, matmul, matmul_f32, panel_runs};
 pub use matrix::MatrixMut;
 pub use norm::{layer_norm, rms_norm};
+pub use probe::{probe_f32, probe_int8, probe_read};
 pub use quantized::{QuantizedChunk, chunks, quantize};
 pub use rope::{RopeLayout, rotate};

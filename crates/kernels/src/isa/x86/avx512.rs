@@ -19,7 +19,7 @@ macro_rules! avx512 {
         impl Isa for $isa {
             const NAME: &'static str = $name;
             const ROWS: usize = 4;
-            const TOKENS: usize = 16;
+            const TOKENS: usize = 12;
             const SIGNED_BIAS: u8 = $bias;
 
             type Bytes = __m512i;

@@ -122,7 +122,7 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Op for Tiles<'_
                 1 => self.tile::<I, 1>(isa, t),
                 2 => self.tile::<I, 2>(isa, t),
                 4 => self.tile::<I, 4>(isa, t),
-                _ => self.tile::<I, 16>(isa, t),
+                _ => self.tile::<I, 12>(isa, t),
             }
             t += I::TOKENS;
         }
@@ -148,29 +148,27 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
         let mut acc = [isa.splat(0.0); T];
         for (c, runs) in self.panel.chunks(CHUNK / 32).enumerate() {
             for (g, run) in runs.iter().enumerate() {
-                let mut lines = [isa.splat_byte(0); 8];
-                for q in 0..8 {
-                    lines[q] = isa.load(&run.codes[q]);
-                }
-                unrolled!(t < T, {
-                    let x = &tokens[t][c];
-                    let quads = x.codes[g / 2].as_chunks::<32>().0[g % 2].as_chunks::<4>().0;
-                    let (x_scale, x_sum) = x.scales(GROUP);
-                    let groups = 32 / GROUP;
-                    for part in 0..groups {
-                        let mut sum = isa.splat_i32(0);
-                        for q in part * (GROUP / 4)..(part + 1) * (GROUP / 4) {
-                            sum = dot::<I, SIGNED>(isa, sum, lines[q], isa.splat4(&quads[q]));
-                        }
-                        let at = groups * g + part;
-                        let scale = isa.mul(isa.load_f32(&run.scale[part]), isa.splat(x_scale[at]));
-                        acc[t] = isa.mul_add(isa.to_f32(sum), scale, acc[t]);
-                        if OFFSET {
-                            acc[t] =
-                                isa.mul_add(isa.load_f32(&run.offset[part]), isa.splat(x_sum[at]), acc[t]);
-                        }
+                let groups = 32 / GROUP;
+                for part in 0..groups {
+                    let mut sums = [isa.splat_i32(0); T];
+                    for q in part * (GROUP / 4)..(part + 1) * (GROUP / 4) {
+                        let line = isa.load(&run.codes[q]);
+                        unrolled!(t < T, {
+                            let quads = tokens[t][c].codes[g / 2].as_chunks::<4>().0;
+                            sums[t] = dot::<I, SIGNED>(isa, sums[t], line, isa.splat4(&quads[8 * (g % 2) + q]));
+                        });
                     }
-                });
+                    let at = groups * g + part;
+                    let (scale, offset) = (isa.load_f32(&run.scale[part]), isa.load_f32(&run.offset[part]));
+                    unrolled!(t < T, {
+                        let (x_scale, x_sum) = tokens[t][c].scales(GROUP);
+                        let scale = isa.mul(scale, isa.splat(x_scale[at]));
+                        acc[t] = isa.mul_add(isa.to_f32(sums[t]), scale, acc[t]);
+                        if OFFSET {
+                            acc[t] = isa.mul_add(offset, isa.splat(x_sum[at]), acc[t]);
+                        }
+                    });
+                }
             }
         }
         for t in 0..T {
