@@ -3,6 +3,8 @@
 
 use super::float::f16_to_f32;
 use super::quant::GROUPS;
+#[cfg(doc)]
+use super::quant::Order;
 use crate::isa::Isa;
 
 /// The `N` bytes at `AT` of a block; that they lie inside is checked at compile time.
@@ -135,6 +137,19 @@ pub(super) fn add_high_bit_vector<I: Isa, const BIT: i32>(
 #[inline(always)]
 pub(super) fn nibble_vector<I: Isa>(isa: I, bytes: &[u8; 32]) -> I::Bytes {
     isa.and(isa.load_twice_shifted(bytes, 0, 4), isa.splat_byte(15))
+}
+
+/// The low, then the high halves of four times 16 bytes, `STRIDE` apart: codes in [`Order::Halves`].
+#[inline(always)]
+pub(super) fn spaced_nibbles<I: Isa, const STRIDE: usize>(isa: I, chunk: &[u8], at: usize) -> [I::Bytes; 2] {
+    both_nibbles(isa, isa.load_spaced::<STRIDE>(chunk, at))
+}
+
+/// The low, then the high halves of 64 bytes.
+#[inline(always)]
+pub(super) fn both_nibbles<I: Isa>(isa: I, bytes: I::Bytes) -> [I::Bytes; 2] {
+    let mask = isa.splat_byte(15);
+    [isa.and(bytes, mask), isa.and(isa.shift_right::<4>(bytes), mask)]
 }
 
 /// 16 small integers that lie in the bytes of a word, times an f16 factor.

@@ -1,8 +1,8 @@
 //! Four-bit formats whose codes look up a value: floats of the E2M1 kind, and the non-linear integers.
 
 use super::Format;
-use super::block::{block_codes, block_pair, f16_at, field, nibble, nibbles, per_block, super_block};
-use super::quant::{Codes, Quant, Scales};
+use super::block::{block_codes, block_pair, f16_at, field, nibble, nibbles, per_block, spaced_nibbles, super_block};
+use super::quant::{Codes, Order, Quant, Scales};
 use crate::isa::Isa;
 
 /// The E2M1 numbers, doubled: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
@@ -44,6 +44,13 @@ impl Quant for MXFP4 {
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<17>(chunk, pair);
         isa.lookup(&E2M1, isa.load_nibbles(field::<1, 16, _>(a), field::<1, 16, _>(b)))
+    }
+
+    const ORDER: Order = Order::Halves;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        spaced_nibbles::<I, 17>(isa, chunk, 1 + 4 * half * 17).map(|codes| isa.lookup(&E2M1, codes))
     }
 }
 
@@ -118,13 +125,20 @@ impl Quant for IQ4_NL {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_heads::<18>(chunk).0, isa.splat(0.0))
+        (isa.load_f16_heads::<18, false>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<18>(chunk, pair);
         isa.lookup(&IQ4, isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b)))
+    }
+
+    const ORDER: Order = Order::Halves;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        spaced_nibbles::<I, 18>(isa, chunk, 2 + 4 * half * 18).map(|codes| isa.lookup(&IQ4, codes))
     }
 }
 
@@ -177,6 +191,13 @@ impl Quant for IQ4_XS {
         let Some(block) = super_block::<136>(chunk, pair) else { return isa.splat_byte(0) };
         let groups = field::<8, 128, _>(block).as_chunks::<16>().0;
         isa.lookup(&IQ4, isa.load_nibbles(&groups[2 * pair], &groups[2 * pair + 1]))
+    }
+
+    const ORDER: Order = Order::Halves;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        spaced_nibbles::<I, 16>(isa, chunk, 8 + 4 * half * 16).map(|codes| isa.lookup(&IQ4, codes))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::Format;
 use super::block::{
-    add_high_bit_vector, add_high_bits, crumb_vector, crumbs, f16_at, f16_bits, field, nibble_vector,
+    add_high_bit_vector, add_high_bits, both_nibbles, crumb_vector, crumbs, f16_at, f16_bits, field, nibble_vector,
     scaled_bytes, super_block,
 };
-use super::quant::{Codes, Quant, Scales};
+use super::quant::{Codes, Order, Quant, Scales};
 use crate::isa::Isa;
 
 /// Two bits with an offset for each 16 weights: `d * scale * q - dmin * min`.
@@ -157,6 +157,14 @@ impl Quant for Q4_K {
         let Some(block) = super_block::<144>(chunk, pair) else { return isa.splat_byte(0) };
         nibble_vector(isa, &field::<16, 128, _>(block).as_chunks::<32>().0[pair])
     }
+
+    const ORDER: Order = Order::Groups;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        let Some(block) = chunk.first_chunk::<144>() else { return [isa.splat_byte(0); 2] };
+        both_nibbles(isa, isa.load(&field::<16, 128, _>(block).as_chunks::<64>().0[half]))
+    }
 }
 
 /// Five bits with an offset for each 32 weights: `d * scale * q - dmin * min`.
@@ -200,6 +208,21 @@ impl Quant for Q5_K {
         let Some(block) = super_block::<176>(chunk, pair) else { return isa.splat_byte(0) };
         let low = nibble_vector(isa, &field::<48, 128, _>(block).as_chunks::<32>().0[pair]);
         add_high_bit_vector::<I, 4>(isa, low, field::<16, 32, _>(block), pair)
+    }
+
+    const ORDER: Order = Order::Groups;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        let Some(block) = chunk.first_chunk::<176>() else { return [isa.splat_byte(0); 2] };
+        let [low, high] = both_nibbles(isa, isa.load(&field::<48, 128, _>(block).as_chunks::<64>().0[half]));
+        // Bits 4 * half and 4 * half + 2 belong to the first, those after them to the second.
+        let (bits, shift) = (field::<16, 32, _>(block), 4 * half as u32);
+        let fifth = |shift| {
+            let bit = isa.and(isa.load_twice_shifted(bits, shift, shift + 2), isa.splat_byte(1));
+            isa.shift_left::<4>(bit)
+        };
+        [isa.or(low, fifth(shift)), isa.or(high, fifth(shift + 1))]
     }
 }
 
@@ -261,6 +284,14 @@ impl Quant for Q6_K {
         let high = isa.shift_left::<4>(crumb_vector(isa, field::<128, 64, _>(block), pair));
         isa.or(isa.and(low, isa.splat_byte(15)), high)
     }
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        let Some(block) = chunk.first_chunk::<210>() else { return [isa.splat_byte(0); 2] };
+        let [low, high] = both_nibbles(isa, isa.load(&field::<0, 128, _>(block).as_chunks::<64>().0[half]));
+        let top = |pair| isa.shift_left::<4>(crumb_vector(isa, field::<128, 64, _>(block), pair));
+        [isa.or(low, top(2 * half)), isa.or(high, top(2 * half + 1))]
+    }
 }
 
 /// Eight bits, with the sums that products with the formats above need: `d * q`. GGML uses it for activations only.
@@ -317,17 +348,34 @@ fn scales_and_mins(head: &[u8; 16]) -> Scales {
     scales
 }
 
-/// As [`scales_and_mins`], in vectors: the six-bit integers are put together four at a time in words of 32 bits.
+/// As [`scales_and_mins`], in a vector: the six-bit integers are put together four at a time in words of 32 bits, and
+/// scales and mins then interleaved.
 #[inline(always)]
 fn scale_and_min_vectors<I: Isa>(isa: I, head: &[u8; 16]) -> (I::F32, I::F32) {
     let [d, scales, mins, rest] = *head.as_chunks::<4>().0 else { unreachable!() };
     let [scales, mins, rest] = [scales, mins, rest].map(u32::from_le_bytes);
-    let join = |first: u32, second: u32| u128::from(first & 0x3f3f_3f3f) | u128::from(second) << 32;
     let high = |top: u32| (top >> 6 & 0x0303_0303) << 4;
-    let scale = join(scales, rest & 0x0f0f_0f0f | high(scales));
-    let min = join(mins, rest >> 4 & 0x0f0f_0f0f | high(mins));
+    let first = interleave(scales & 0x3f3f_3f3f, mins & 0x3f3f_3f3f);
+    let second = interleave(rest & 0x0f0f_0f0f | high(scales), rest >> 4 & 0x0f0f_0f0f | high(mins));
+    let integers = (u128::from(first) | u128::from(second) << 64).to_le_bytes().map(|byte| byte as i8);
     let [d, dmin] = [u16::from_le_bytes([d[0], d[1]]), u16::from_le_bytes([d[2], d[3]])];
-    (scaled_bytes(isa, scale, d), isa.sub(isa.splat(0.0), scaled_bytes(isa, min, dmin)))
+    // The sign bit makes the offset.
+    let mut factors = [d; 16];
+    for pair in factors.as_chunks_mut::<2>().0 {
+        pair[1] = dmin ^ 0x8000;
+    }
+    (isa.mul(isa.load_i8(&integers), isa.load_f16(&factors)), isa.splat(0.0))
+}
+
+/// The bytes of `even` and `odd` in turn.
+#[inline(always)]
+fn interleave(even: u32, odd: u32) -> u64 {
+    let spread = |word: u32| {
+        let word = u64::from(word);
+        let word = (word | word << 16) & 0x0000_ffff_0000_ffff;
+        (word | word << 8) & 0x00ff_00ff_00ff_00ff
+    };
+    spread(even) | spread(odd) << 8
 }
 
 /// 64 nibbles: the low halves of the 32 bytes of a pair, then the high halves.

@@ -1,8 +1,8 @@
 //! The first GGML formats: blocks of 32 weights with one scale, and those with an offset.
 
 use super::Format;
-use super::block::{block_codes, block_pair, f16_at, field, nibbles, per_block};
-use super::quant::{Codes, Quant, Scales};
+use super::block::{block_codes, block_pair, f16_at, field, nibbles, per_block, spaced_nibbles};
+use super::quant::{Codes, Order, Quant, Scales};
 use crate::isa::Isa;
 
 /// Four bits, symmetric: `d * (q - 8)`.
@@ -33,13 +33,20 @@ impl Quant for Q4_0 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_heads::<18>(chunk).0, isa.splat(0.0))
+        (isa.load_f16_heads::<18, false>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<18>(chunk, pair);
         isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b))
+    }
+
+    const ORDER: Order = Order::Halves;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        spaced_nibbles::<I, 18>(isa, chunk, 2 + 4 * half * 18)
     }
 }
 
@@ -75,13 +82,20 @@ impl Quant for Q4_1 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        isa.load_f16_heads::<20>(chunk)
+        (isa.load_f16_heads::<20, true>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<20>(chunk, pair);
         isa.load_nibbles(field::<4, 16, _>(a), field::<4, 16, _>(b))
+    }
+
+    const ORDER: Order = Order::Halves;
+
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        spaced_nibbles::<I, 20>(isa, chunk, 4 + 4 * half * 20)
     }
 }
 
@@ -114,7 +128,7 @@ impl Quant for Q5_0 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_heads::<22>(chunk).0, isa.splat(0.0))
+        (isa.load_f16_heads::<22, false>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]
@@ -159,7 +173,7 @@ impl Quant for Q5_1 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        isa.load_f16_heads::<24>(chunk)
+        (isa.load_f16_heads::<24, true>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]
@@ -199,7 +213,7 @@ impl Quant for Q8_0 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_heads::<34>(chunk).0, isa.splat(0.0))
+        (isa.load_f16_heads::<34, false>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]
@@ -238,7 +252,7 @@ impl Quant for Q8_1 {
 
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
-        (isa.load_f16_heads::<36>(chunk).0, isa.splat(0.0))
+        (isa.load_f16_heads::<36, false>(chunk), isa.splat(0.0))
     }
 
     #[inline(always)]

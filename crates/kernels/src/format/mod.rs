@@ -23,7 +23,7 @@ pub use iq::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 pub use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};
 pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1};
 pub use low_bit::{Q1_0, Q2_0, TQ1_0, TQ2_0};
-pub use quant::{CHUNK, Codes, GROUPS, Quant, Scales};
+pub use quant::{CHUNK, Codes, GROUPS, Order, Quant, Scales};
 pub use quantize::QuantizeError;
 
 macro_rules! formats {

@@ -23,6 +23,29 @@ pub enum Codes {
     Signed,
 }
 
+/// How 128 codes stand in two vectors: which 16 of them each quarter of a vector has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In order.
+    Linear,
+    /// The first halves of four groups of 32, then their second halves: blocks of nibbles.
+    Halves,
+    /// The first and the third group of 32, then the second and the fourth: nibbles of 64 weights.
+    Groups,
+}
+
+impl Order {
+    /// Numbers of the runs of 16 codes in the quarters of both vectors.
+    #[inline(always)]
+    pub const fn quarters(self) -> [[usize; 4]; 2] {
+        match self {
+            Order::Linear => [[0, 1, 2, 3], [4, 5, 6, 7]],
+            Order::Halves => [[0, 2, 4, 6], [1, 3, 5, 7]],
+            Order::Groups => [[0, 1, 4, 5], [2, 3, 6, 7]],
+        }
+    }
+}
+
 /// The scales of one chunk: weight = `scale * (code - zero) + offset`.
 ///
 /// Entry `g` belongs to weights `g * Quant::GROUP ..`; entries past the end of the chunk are zero.
@@ -59,11 +82,21 @@ pub trait Quant: Copy + Send + Sync + 'static {
     /// The codes of weights `64 * pair .. 64 * pair + 64` of a chunk, in order; zero past the end of the chunk.
     fn codes(chunk: &[u8], pair: usize) -> [i8; 64];
 
-    /// As [`Quant::scales`], in vectors: scales and offsets. Formats whose products matter override this.
+    /// As [`Quant::scales`], in vectors. With a [`Quant::GROUP`] of 32 the first has the scale of group `g` in lane
+    /// `2 * g` and its offset (or zero) in the next; with 16 the first has the scales, the second the offsets. Past the
+    /// end of the chunk anything. Formats whose products matter override this.
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
         let scales = Self::scales(chunk);
-        (isa.load_f32(&scales.scale), isa.load_f32(&scales.offset))
+        if Self::GROUP == 16 {
+            return (isa.load_f32(&scales.scale), isa.load_f32(&scales.offset));
+        }
+        let mut lanes = [0.0; 16];
+        for g in 0..8 {
+            lanes[2 * g] = scales.scale[g];
+            lanes[2 * g + 1] = scales.offset[g];
+        }
+        (isa.load_f32(&lanes), isa.splat(0.0))
     }
 
     /// As [`Quant::codes`], in a vector; past the end of the chunk anything. Formats whose products matter override
@@ -71,5 +104,15 @@ pub trait Quant: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         isa.load(&Self::codes(chunk, pair).map(|code| code as u8))
+    }
+
+    /// The order in which [`Quant::unpack_half`] has the codes.
+    const ORDER: Order = Order::Linear;
+
+    /// The codes of weights `128 * half ..` of a chunk, in the order that costs the least. `chunk` has the bytes of a
+    /// whole chunk, if not its weights.
+    #[inline(always)]
+    fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
+        [Self::unpack(isa, chunk, 2 * half), Self::unpack(isa, chunk, 2 * half + 1)]
     }
 }

@@ -72,6 +72,17 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_twice_shifted(self, from: &[u8; 32], low: u32, high: u32) -> Self::Bytes;
     /// The low, then the high halves of the bytes of `first`, then those of `second`.
     fn load_nibbles(self, first: &[u8; 16], second: &[u8; 16]) -> Self::Bytes;
+    /// The quarters `order` of 128 bytes.
+    fn load_quarters(self, from: &[[u8; 16]; 8], order: [usize; 4]) -> Self::Bytes;
+    /// Four times 16 bytes, `STRIDE` apart, the first at `bytes[at]`. Panics if they leave `bytes`.
+    #[inline(always)]
+    fn load_spaced<const STRIDE: usize>(self, bytes: &[u8], at: usize) -> Self::Bytes {
+        let mut pieces = [[0; 16]; 8];
+        for i in 0..4 {
+            pieces[i] = *bytes[at + i * STRIDE..].first_chunk().expect("inside");
+        }
+        self.load_quarters(&pieces, [0, 1, 2, 3])
+    }
     /// Four bytes, 16 times.
     fn splat4(self, from: &[u8; 4]) -> Self::Bytes;
     /// One byte, 64 times.
@@ -130,16 +141,18 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_i8(self, from: &[i8; 16]) -> Self::F32;
     /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
-    /// The half-precision floats that `chunk`'s blocks of `BLOCK` bytes begin with, and those that follow them: lane `i`
-    /// is of block `i`; zero from block 8 on and past the end.
+    /// The half-precision floats that `chunk`'s blocks of `BLOCK` bytes begin with, in the even lanes; in the odd lanes
+    /// those that follow them, or zero unless `TWO`. Lane `2 * i` is of block `i`; zero past the end.
     #[inline(always)]
-    fn load_f16_heads<const BLOCK: usize>(self, chunk: &[u8]) -> (Self::F32, Self::F32) {
-        let (mut first, mut second) = ([0; 16], [0; 16]);
-        for (i, block) in chunk.as_chunks::<BLOCK>().0.iter().enumerate().take(8) {
-            first[i] = u16::from_le_bytes([block[0], block[1]]);
-            second[i] = u16::from_le_bytes([block[2], block[3]]);
+    fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> Self::F32 {
+        let mut heads = [0; 16];
+        for (head, block) in heads.as_chunks_mut::<2>().0.iter_mut().zip(chunk.as_chunks::<BLOCK>().0) {
+            head[0] = u16::from_le_bytes([block[0], block[1]]);
+            if TWO {
+                head[1] = u16::from_le_bytes([block[2], block[3]]);
+            }
         }
-        (self.load_f16(&first), self.load_f16(&second))
+        self.load_f16(&heads)
     }
     /// One half-precision float, widened, in all lanes.
     #[inline(always)]
@@ -148,10 +161,44 @@ pub trait Isa: Copy + Send + Sync + 'static {
     }
     /// One float in all lanes.
     fn splat(self, x: f32) -> Self::F32;
-    /// Lanes 0 to 7 are `from[2 * pair]`, lanes 8 to 15 the next.
-    fn spread2(self, from: &[f32; 16], pair: usize) -> Self::F32;
-    /// Each four lanes are one of `from[4 * pair ..]`.
-    fn spread4(self, from: &[f32; 16], pair: usize) -> Self::F32;
+    /// Lanes `4 * q .. 4 * q + 4` are `from[lanes[q]]`.
+    fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> Self::F32;
+    /// `from[i]` in lane `2 * i`, zero in the odd lanes.
+    #[inline(always)]
+    fn load_even(self, from: &[f32; 8]) -> Self::F32 {
+        let mut lanes = [0.0; 16];
+        for i in 0..8 {
+            lanes[2 * i] = from[i];
+        }
+        self.load_f32(&lanes)
+    }
+    /// `from[i]` in lane `2 * i + 1`, zero in the even lanes.
+    #[inline(always)]
+    fn load_odd(self, from: &[f32; 8]) -> Self::F32 {
+        let mut lanes = [0.0; 16];
+        for i in 0..8 {
+            lanes[2 * i + 1] = from[i];
+        }
+        self.load_f32(&lanes)
+    }
+    /// `from[i]` in lanes `2 * i` and `2 * i + 1`.
+    #[inline(always)]
+    fn load_doubled(self, from: &[f32; 8]) -> Self::F32 {
+        let mut lanes = [0.0; 16];
+        for i in 0..8 {
+            lanes[2 * i] = from[i];
+            lanes[2 * i + 1] = from[i];
+        }
+        self.load_f32(&lanes)
+    }
+    /// The first `n` lanes, zero in the others, whatever they hold.
+    #[inline(always)]
+    fn keep(self, v: Self::F32, n: usize) -> Self::F32 {
+        let mut lanes = [0.0; 16];
+        self.store_f32(v, &mut lanes);
+        lanes[n..].fill(0.0);
+        self.load_f32(&lanes)
+    }
     /// `a + b`.
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a - b`.
@@ -174,6 +221,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn exp2_int(self, v: Self::F32) -> Self::F32;
     /// The sum of the lanes, folded in halves.
     fn sum(self, v: Self::F32) -> f32;
+    /// The sums of four vectors.
+    #[inline(always)]
+    fn sum4(self, v: [Self::F32; 4]) -> [f32; 4] {
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
     /// The largest lane.
     fn max_lane(self, v: Self::F32) -> f32;
 }

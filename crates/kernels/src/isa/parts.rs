@@ -96,6 +96,10 @@ macro_rules! isa_by_parts {
                 $crate::isa::parts::load_nibbles!($n, self, first, second)
             }
             #[inline(always)]
+            fn load_quarters(self, from: &[[u8; 16]; 8], order: [usize; 4]) -> Self::Bytes {
+                $crate::isa::parts::load_quarters!($n, self, order.map(|i| &from[i]))
+            }
+            #[inline(always)]
             fn splat4(self, from: &[u8; 4]) -> Self::Bytes {
                 [self.splat41(*from); $n]
             }
@@ -190,16 +194,8 @@ macro_rules! isa_by_parts {
                 [self.splat1(x); $n]
             }
             #[inline(always)]
-            fn spread2(self, from: &[f32; 16], pair: usize) -> Self::F32 {
-                let mut out = [self.splat1(from[2 * pair]); $n];
-                for i in $n / 2..$n {
-                    out[i] = self.splat1(from[2 * pair + 1]);
-                }
-                out
-            }
-            #[inline(always)]
-            fn spread4(self, from: &[f32; 16], pair: usize) -> Self::F32 {
-                $crate::isa::parts::spread4!($n, self, from, pair)
+            fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> Self::F32 {
+                $crate::isa::parts::spread!($n, self, lanes.map(|lane| from[lane]))
             }
             #[inline(always)]
             fn sum(self, v: Self::F32) -> f32 {
@@ -237,20 +233,23 @@ macro_rules! load_nibbles {
     }};
 }
 
-macro_rules! spread4 {
-    (2, $isa:ident, $from:ident, $pair:ident) => {
-        [
-            $isa.splat_halves1($from[4 * $pair], $from[4 * $pair + 1]),
-            $isa.splat_halves1($from[4 * $pair + 2], $from[4 * $pair + 3]),
-        ]
+macro_rules! load_quarters {
+    (2, $isa:ident, $quarters:expr) => {{
+        let [a, b, c, d] = $quarters;
+        [$isa.load_two1(a, b), $isa.load_two1(c, d)]
+    }};
+    (4, $isa:ident, $quarters:expr) => {
+        $quarters.map(|quarter| $isa.load1(quarter))
     };
-    (4, $isa:ident, $from:ident, $pair:ident) => {
-        [
-            $isa.splat1($from[4 * $pair]),
-            $isa.splat1($from[4 * $pair + 1]),
-            $isa.splat1($from[4 * $pair + 2]),
-            $isa.splat1($from[4 * $pair + 3]),
-        ]
+}
+
+macro_rules! spread {
+    (2, $isa:ident, $values:expr) => {{
+        let [a, b, c, d] = $values;
+        [$isa.splat_two1(a, b), $isa.splat_two1(c, d)]
+    }};
+    (4, $isa:ident, $values:expr) => {
+        $values.map(|value| $isa.splat1(value))
     };
 }
 
@@ -263,4 +262,4 @@ macro_rules! fold {
     };
 }
 
-pub(super) use {each_part, fold, isa_by_parts, load_nibbles, spread4};
+pub(super) use {each_part, fold, isa_by_parts, load_nibbles, load_quarters, spread};

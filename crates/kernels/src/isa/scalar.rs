@@ -89,6 +89,10 @@ impl Isa for Scalar {
         })
     }
     #[inline(always)]
+    fn load_quarters(self, from: &[[u8; 16]; 8], order: [usize; 4]) -> [u8; 64] {
+        core::array::from_fn(|i| from[order[i / 16]][i % 16])
+    }
+    #[inline(always)]
     fn splat4(self, from: &[u8; 4]) -> [u8; 64] {
         core::array::from_fn(|i| from[i % 4])
     }
@@ -162,12 +166,8 @@ impl Isa for Scalar {
         [x; 16]
     }
     #[inline(always)]
-    fn spread2(self, from: &[f32; 16], pair: usize) -> [f32; 16] {
-        core::array::from_fn(|i| from[2 * pair + i / 8])
-    }
-    #[inline(always)]
-    fn spread4(self, from: &[f32; 16], pair: usize) -> [f32; 16] {
-        core::array::from_fn(|i| from[4 * pair + i / 4])
+    fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> [f32; 16] {
+        core::array::from_fn(|i| from[lanes[i / 4]])
     }
     #[inline(always)]
     fn sum(self, v: [f32; 16]) -> f32 {

@@ -5,32 +5,35 @@ use crate::isa::{Isa, IsaKind, Op};
 
 /// [`CHUNK`] activations of one token: integers from -127 to 127 with a scale for each 32.
 ///
-/// Scales and sums stand in vectors of 16 as weights want them: by groups of 32 (8 used) and by groups of 16. A sum is
-/// the scale times the sum of the group's codes; it multiplies the offsets of the weights.
+/// A sum is the scale times the sum of the group's codes; it multiplies the offsets of the weights.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct QuantizedChunk {
     pub(crate) codes: [[u8; 64]; CHUNK / 64],
-    pub(crate) scale32: [f32; 16],
-    pub(crate) sum32: [f32; 16],
-    pub(crate) scale16: [f32; 16],
-    pub(crate) sum16: [f32; 16],
+    /// For each group of 32.
+    pub(crate) scale: [f32; CHUNK / 32],
+    /// For each group of 32.
+    pub(crate) sum: [f32; CHUNK / 32],
+    /// For each group of 16.
+    pub(crate) half_sum: [f32; CHUNK / 16],
 }
 
 impl QuantizedChunk {
     /// All zero.
     pub const ZERO: Self = Self {
         codes: [[0; 64]; CHUNK / 64],
-        scale32: [0.0; 16],
-        sum32: [0.0; 16],
-        scale16: [0.0; 16],
-        sum16: [0.0; 16],
+        scale: [0.0; CHUNK / 32],
+        sum: [0.0; CHUNK / 32],
+        half_sum: [0.0; CHUNK / 16],
     };
 
-    /// Scales and sums for weights whose groups are of `group` (16 or 32).
+    /// Codes `128 * half .. 128 * half + 128`, in quarters of vectors.
     #[inline(always)]
-    pub(crate) fn scales(&self, group: usize) -> (&[f32; 16], &[f32; 16]) {
-        if group == 16 { (&self.scale16, &self.sum16) } else { (&self.scale32, &self.sum32) }
+    pub(crate) fn half(&self, half: usize) -> &[[u8; 16]; 8] {
+        match self.codes.as_flattened().as_chunks::<16>().0[8 * half..].first_chunk() {
+            Some(quarters) => quarters,
+            None => unreachable!(),
+        }
     }
 }
 
@@ -89,11 +92,9 @@ fn quantize_chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut QuantizedChunk) {
         bytes[run % 2 * 2 + 1] = codes[1].map(|c| c as u8);
 
         let (sum_a, sum_b) = (scale * isa.sum(a), scale * isa.sum(b));
-        out.scale32[run] = scale;
-        out.sum32[run] = sum_a + sum_b;
-        out.scale16[2 * run] = scale;
-        out.scale16[2 * run + 1] = scale;
-        out.sum16[2 * run] = sum_a;
-        out.sum16[2 * run + 1] = sum_b;
+        out.scale[run] = scale;
+        out.sum[run] = sum_a + sum_b;
+        out.half_sum[2 * run] = sum_a;
+        out.half_sum[2 * run + 1] = sum_b;
     }
 }

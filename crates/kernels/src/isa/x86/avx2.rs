@@ -12,6 +12,8 @@ isa! {
 impl Avx2 {
     steps! {
         fn load1(self, from: &[u8; 32]) -> __m256i = _mm256_loadu_si256(from.as_ptr().cast());
+        fn load_two1(self, low: &[u8; 16], high: &[u8; 16]) -> __m256i =
+            _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast());
         fn store1(self, v: __m256i, to: &mut [u8; 32]) = _mm256_storeu_si256(to.as_mut_ptr().cast(), v);
         fn splat_byte1(self, byte: u8) -> __m256i = _mm256_set1_epi8(byte as i8);
         fn splat41(self, from: [u8; 4]) -> __m256i = _mm256_set1_epi32(i32::from_le_bytes(from));
@@ -59,7 +61,7 @@ impl Avx2 {
             _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words))
         };
         fn splat1(self, x: f32) -> __m256 = _mm256_set1_ps(x);
-        fn splat_halves1(self, low: f32, high: f32) -> __m256 = _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));
+        fn splat_two1(self, low: f32, high: f32) -> __m256 = _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));
         fn add1(self, a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
         fn sub1(self, a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
         fn mul1(self, a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);

@@ -58,6 +58,29 @@ macro_rules! avx512 {
                     );
                     _mm512_and_si512(_mm512_srlv_epi16(both, shifts), _mm512_set1_epi8(15))
                 };
+                fn load_quarters(self, from: &[[u8; 16]; 8], order: [usize; 4]) -> __m512i = {
+                    let [a, b, c, d] = order.map(|quarter| 2 * quarter as i64);
+                    let words = _mm512_set_epi64(d + 1, d, c + 1, c, b + 1, b, a + 1, a);
+                    let from: *const __m512i = from.as_ptr().cast();
+                    _mm512_permutex2var_epi64(_mm512_loadu_si512(from), words, _mm512_loadu_si512(from.add(1)))
+                };
+                fn load_spaced<const STRIDE: usize>(self, bytes: &[u8], at: usize) -> __m512i = {
+                    let bytes = &bytes[at..][..3 * STRIDE + 16];
+                    if STRIDE.is_multiple_of(4) && STRIDE > 16 {
+                        // Two loads that overlap in the middle, and one permutation.
+                        let first = _mm512_loadu_si512(bytes.as_ptr().cast());
+                        let second = _mm512_loadu_si512(bytes.as_ptr().add(3 * STRIDE + 16 - 64).cast());
+                        let words = const { spaced_words(STRIDE) };
+                        let words = opaque(_mm512_loadu_si512(words.as_ptr().cast()));
+                        _mm512_permutex2var_epi32(first, words, second)
+                    } else {
+                        let piece = |i: usize| _mm_loadu_si128(bytes.as_ptr().add(i * STRIDE).cast());
+                        let pieces = _mm512_broadcast_i32x4(piece(0));
+                        let pieces = _mm512_mask_broadcast_i32x4(pieces, 0x00f0, piece(1));
+                        let pieces = _mm512_mask_broadcast_i32x4(pieces, 0x0f00, piece(2));
+                        _mm512_mask_broadcast_i32x4(pieces, 0xf000, piece(3))
+                    }
+                };
                 fn splat4(self, from: &[u8; 4]) -> __m512i = _mm512_set1_epi32(i32::from_le_bytes(*from));
                 fn splat_byte(self, byte: u8) -> __m512i = _mm512_set1_epi8(byte as i8);
                 fn expand_bits(self, bits: u64, byte: u8) -> __m512i = _mm512_maskz_set1_epi8(bits, byte as i8);
@@ -82,7 +105,7 @@ macro_rules! avx512 {
                     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
-                fn load_f16_heads<const BLOCK: usize>(self, chunk: &[u8]) -> (__m512, __m512) = {
+                fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> __m512 = {
                     let words = match chunk.get(..8 * BLOCK) {
                         Some(chunk) => heads::<BLOCK>(chunk),
                         // Only the last chunk of a row is short; blocks are at most 36 bytes.
@@ -92,20 +115,26 @@ macro_rules! avx512 {
                             heads::<BLOCK>(&padded[..8 * BLOCK])
                         }
                     };
-                    let widen = |words| _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm256_cvtepi32_epi16(words)));
-                    (widen(words), widen(_mm256_srli_epi32::<16>(words)))
+                    let mask = if TWO { 0xffff } else { 0x5555 };
+                    _mm512_maskz_cvtph_ps(mask, words)
                 };
                 fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
-                fn spread2(self, from: &[f32; 16], pair: usize) -> __m512 = {
-                    let at = _mm512_set1_epi32(2 * pair as i32);
-                    let half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-                    _mm512_permutexvar_ps(_mm512_add_epi32(at, half), _mm512_loadu_ps(from.as_ptr()))
+                fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> __m512 = {
+                    let [a, b, c, d] = lanes.map(|lane| lane as i32);
+                    let lanes = _mm512_set_epi32(d, d, d, d, c, c, c, c, b, b, b, b, a, a, a, a);
+                    _mm512_permutexvar_ps(lanes, _mm512_loadu_ps(from.as_ptr()))
                 };
-                fn spread4(self, from: &[f32; 16], pair: usize) -> __m512 = {
-                    let at = _mm512_set1_epi32(4 * pair as i32);
-                    let quarter = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-                    _mm512_permutexvar_ps(_mm512_add_epi32(at, quarter), _mm512_loadu_ps(from.as_ptr()))
+                fn load_even(self, from: &[f32; 8]) -> __m512 =
+                    _mm512_castsi512_ps(_mm512_cvtepu32_epi64(_mm256_loadu_si256(from.as_ptr().cast())));
+                fn load_odd(self, from: &[f32; 8]) -> __m512 = _mm512_castsi512_ps(
+                    _mm512_slli_epi64::<32>(_mm512_cvtepu32_epi64(_mm256_loadu_si256(from.as_ptr().cast()))),
+                );
+                fn load_doubled(self, from: &[f32; 8]) -> __m512 = {
+                    let lanes = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+                    _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(from.as_ptr())))
                 };
+                fn keep(self, v: __m512, n: usize) -> __m512 =
+                    _mm512_maskz_mov_ps(((1u32 << n.min(16)) - 1) as u16, v);
                 fn add(self, a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
                 fn sub(self, a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
                 fn mul(self, a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
@@ -122,6 +151,21 @@ macro_rules! avx512 {
                     let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                     let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
                     _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+                };
+                fn sum4(self, v: [__m512; 4]) -> [f32; 4] = {
+                    // Two rounds of shuffles leave a quarter of each sum in each quarter of one vector.
+                    let [a, b, c, d] = v;
+                    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                    let v = _mm512_add_ps(
+                        _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                        _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                    );
+                    let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                    let mut sums = [0.0; 4];
+                    _mm_storeu_ps(sums.as_mut_ptr(), v);
+                    sums
                 };
                 fn max_lane(self, v: __m512) -> f32 = _mm512_reduce_max_ps(v);
             }
@@ -217,6 +261,20 @@ const fn head_lanes<const PER_LOAD: usize>(block: usize, first: usize, starts: [
         lane += 1;
     }
     lanes
+}
+
+/// The words of four times 16 bytes, `stride` apart, in two loads of which the second ends where they end. Its words
+/// count from 16.
+const fn spaced_words(stride: usize) -> [i32; 16] {
+    let second = 3 * stride + 16 - 64;
+    let mut words = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let byte = i / 4 * stride + i % 4 * 4;
+        words[i] = if byte < 64 { byte / 4 } else { 16 + (byte - second) / 4 } as i32;
+        i += 1;
+    }
+    words
 }
 
 /// Hides the lanes of a permutation from the compiler, which would replace one instruction by a dozen "cheaper" ones.

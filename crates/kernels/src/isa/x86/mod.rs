@@ -56,10 +56,10 @@ use isa;
 /// Vector steps as methods. The one promise behind all of them: `self` proves that the instructions exist, and
 /// memory is reached only through references to arrays of the full width.
 macro_rules! steps {
-    ($($(#[$meta:meta])* fn $name:ident $(<const $param:ident: $ty:ty>)? ($self:ident $(, $arg:ident: $in:ty)*) $(-> $out:ty)? = $body:expr;)+) => {$(
+    ($($(#[$meta:meta])* fn $name:ident $(<$(const $param:ident: $ty:ty),+>)? ($self:ident $(, $arg:ident: $in:ty)*) $(-> $out:ty)? = $body:expr;)+) => {$(
         $(#[$meta])*
         #[inline(always)]
-        fn $name $(<const $param: $ty>)? ($self $(, $arg: $in)*) $(-> $out)? {
+        fn $name $(<$(const $param: $ty),+>)? ($self $(, $arg: $in)*) $(-> $out)? {
             // SAFETY: as said on the macro.
             unsafe { $body }
         }

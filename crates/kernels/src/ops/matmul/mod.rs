@@ -145,10 +145,9 @@ fn dot<I: Isa, const SIGNED: bool>(isa: I, acc: I::I32, codes: I::Bytes, x: I::B
     }
 }
 
-/// The codes of 64 weights of a chunk, biased for [`dot`].
+/// Codes of `Q`, biased for [`dot`].
 #[inline(always)]
-fn codes<I: Isa, Q: Quant>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
-    let codes = Q::unpack(isa, chunk, pair);
+fn biased<I: Isa, Q: Quant>(isa: I, codes: I::Bytes) -> I::Bytes {
     // Adding 128 to a signed byte flips its sign bit.
     if bias_and_zero::<I, Q>().0 != 0 { isa.xor(codes, isa.splat_byte(0x80)) } else { codes }
 }

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, codes, dot, is_signed};
+use super::{Weights, bias_and_zero, biased, dot, is_signed};
 use crate::format::{CHUNK, Quant};
 use crate::isa::{Isa, Op};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
@@ -56,27 +56,26 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
             let start = c * chunk_bytes;
             let end = (start + chunk_bytes).min(weights.row_bytes);
             for r in 0..rows {
-                let (scale, offset) = Q::scale_vectors(isa, &weights.row(first + r)[start..end]);
-                let mut scales = [0.0; 16];
-                let mut offsets = [0.0; 16];
-                isa.store_f32(scale, &mut scales);
-                let offset = if Q::OFFSET { offset } else { isa.splat(0.0) };
-                isa.store_f32(isa.sub(offset, isa.mul(scale, isa.splat(f32::from(zero)))), &mut offsets);
+                let (first, second) = Q::scale_vectors(isa, &weights.row(first + r)[start..end]);
+                let mut lanes = [[0.0; 16]; 2];
+                isa.store_f32(first, &mut lanes[0]);
+                isa.store_f32(second, &mut lanes[1]);
                 for (g, run) in runs.iter_mut().enumerate() {
-                    if Q::GROUP == 16 {
-                        run.scale[0][r] = scales[2 * g];
-                        run.scale[1][r] = scales[2 * g + 1];
-                        run.offset[0][r] = offsets[2 * g];
-                        run.offset[1][r] = offsets[2 * g + 1];
-                    } else {
-                        run.scale[0][r] = scales[g];
-                        run.offset[0][r] = offsets[g];
+                    for part in 0..32 / Q::GROUP {
+                        // The scale in one vector and the offset in the other, or both side by side in one.
+                        let (scale, offset) = match Q::GROUP {
+                            16 => (lanes[0][2 * g + part], lanes[1][2 * g + part]),
+                            _ => (lanes[0][2 * g], lanes[0][2 * g + 1]),
+                        };
+                        run.scale[part][r] = scale;
+                        run.offset[part][r] = if Q::OFFSET { offset } else { 0.0 } - scale * f32::from(zero);
                     }
                 }
             }
             for (pair, runs) in runs.chunks_exact_mut(2).enumerate() {
                 for r in 0..rows {
-                    isa.store(codes::<I, Q>(isa, &weights.row(first + r)[start..end], pair), &mut lines[r]);
+                    let codes = Q::unpack(isa, &weights.row(first + r)[start..end], pair);
+                    isa.store(biased::<I, Q>(isa, codes), &mut lines[r]);
                 }
                 let mut quads = [[0; 64]; 16];
                 isa.transpose_quads(&lines, &mut quads);
@@ -161,11 +160,12 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
                     let at = groups * g + part;
                     let (scale, offset) = (isa.load_f32(&run.scale[part]), isa.load_f32(&run.offset[part]));
                     unrolled!(t < T, {
-                        let (x_scale, x_sum) = tokens[t][c].scales(GROUP);
-                        let scale = isa.mul(scale, isa.splat(x_scale[at]));
+                        let x = &tokens[t][c];
+                        let x_sum = if GROUP == 16 { x.half_sum[at] } else { x.sum[at] };
+                        let scale = isa.mul(scale, isa.splat(x.scale[g]));
                         acc[t] = isa.mul_add(isa.to_f32(sums[t]), scale, acc[t]);
                         if OFFSET {
-                            acc[t] = isa.mul_add(offset, isa.splat(x_sum[at]), acc[t]);
+                            acc[t] = isa.mul_add(offset, isa.splat(x_sum), acc[t]);
                         }
                     });
                 }

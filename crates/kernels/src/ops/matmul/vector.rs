@@ -2,13 +2,16 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, codes, dot, is_signed};
+use super::{Weights, bias_and_zero, biased, dot, is_signed};
 use crate::format::{CHUNK, Quant};
 use crate::isa::{Isa, Op};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
 /// The most bytes that a chunk of any format has.
 const MAX_CHUNK_BYTES: usize = 292;
+
+/// Bytes that are asked for before they are needed: what memory delivers while it is waited for.
+const AHEAD: usize = 2048;
 
 pub(super) struct MatVec<'a, Q> {
     weights: Weights<'a>,
@@ -17,7 +20,17 @@ pub(super) struct MatVec<'a, Q> {
     format: PhantomData<Q>,
 }
 
+/// The sums of one row: codes times scales, and offsets.
+#[derive(Clone, Copy)]
+struct Sums<I: Isa> {
+    products: I::F32,
+    offsets: I::F32,
+}
+
 impl<'a, Q: Quant> MatVec<'a, Q> {
+    /// Bytes of a whole chunk.
+    const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
+
     pub(super) fn new(weights: Weights<'a>, x: &'a [QuantizedChunk], out: MatrixMut<'a>) -> Self {
         Self { weights, x, out, format: PhantomData }
     }
@@ -31,80 +44,136 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         x: &[QuantizedChunk],
         out: &mut [f32; R],
     ) {
-        let chunk_bytes = const { CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes() };
         let mut rows = [&[][..]; R];
         for r in 0..R {
-            // The last group may be short: it repeats the last row.
-            rows[r] = weights.row((first + r).min(weights.rows - 1));
+            // To the end of the matrix, so that a short last chunk can be read as a whole one. The last group of rows
+            // may be short: it repeats the last row.
+            rows[r] = &weights.bytes[(first + r).min(weights.rows - 1) * weights.row_bytes..];
         }
+        let ahead = (R * weights.row_bytes).max(1);
+        let ahead = AHEAD.div_ceil(ahead) * ahead;
         let full = weights.columns / CHUNK;
-        let mut acc = [isa.splat(0.0); R];
-        let mut offset_acc = [isa.splat(0.0); R];
+        let mut sums = [Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) }; R];
         for (c, x) in x[..full].iter().enumerate() {
             let mut chunk = [&[][..]; R];
             for r in 0..R {
-                chunk[r] = &rows[r][c * chunk_bytes..][..chunk_bytes];
-                isa.prefetch(chunk[r], chunk_bytes + 512);
+                chunk[r] = &rows[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
+                for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
+                    isa.prefetch(chunk[r], ahead + 64 * line);
+                }
             }
-            Self::chunk(isa, chunk, 4, x, &mut acc, &mut offset_acc);
+            Self::chunk(isa, chunk, CHUNK, x, &mut sums);
         }
         let rest = weights.columns % CHUNK;
         if rest > 0 {
-            // Zero bytes are zero scales in every format, so a short chunk is a whole one.
+            let start = full * Self::CHUNK_BYTES;
             let mut padded = [[0; MAX_CHUNK_BYTES]; R];
             let mut chunk = [&[][..]; R];
             for (r, padded) in padded.iter_mut().enumerate() {
-                let tail = &rows[r][full * chunk_bytes..];
-                padded[..tail.len()].copy_from_slice(tail);
-                chunk[r] = &padded[..chunk_bytes];
+                let tail = &rows[r][start..];
+                // What follows a row is another, which activations of zero silence; only the last has nothing there.
+                chunk[r] = tail.get(..Self::CHUNK_BYTES).unwrap_or_else(|| {
+                    padded[..tail.len()].copy_from_slice(tail);
+                    &padded[..Self::CHUNK_BYTES]
+                });
             }
-            Self::chunk(isa, chunk, rest.div_ceil(64), &x[full], &mut acc, &mut offset_acc);
+            Self::chunk(isa, chunk, rest, &x[full], &mut sums);
         }
+        let mut totals = [isa.splat(0.0); R];
         for r in 0..R {
-            out[r] = isa.sum(if Q::OFFSET { isa.add(acc[r], offset_acc[r]) } else { acc[r] });
+            totals[r] = isa.add(sums[r].products, sums[r].offsets);
+        }
+        let (fours, rest) = totals.as_chunks::<4>();
+        let (out_fours, out_rest) = out.as_chunks_mut::<4>();
+        for (totals, out) in fours.iter().zip(out_fours) {
+            *out = isa.sum4(*totals);
+        }
+        for (total, out) in rest.iter().zip(out_rest) {
+            *out = isa.sum(*total);
         }
     }
 
+    /// Adds the products of the first `len` weights of a chunk of each row; it has the bytes of a whole one.
     #[inline(always)]
     fn chunk<I: Isa, const R: usize>(
         isa: I,
         chunk: [&[u8]; R],
-        pairs: usize,
+        len: usize,
         x: &QuantizedChunk,
-        acc: &mut [I::F32; R],
-        offset_acc: &mut [I::F32; R],
+        sums: &mut [Sums<I>; R],
     ) {
-        let (x_scale, x_sum) = x.scales(Q::GROUP);
-        let x_scale = isa.load_f32(x_scale);
-        let mut scale = [[0.0; 16]; R];
+        let (_, zero) = bias_and_zero::<I, Q>();
+        // Scales and offsets stand as `Quant::scale_vectors` has them. What the zero code adds to each group is taken
+        // off like an offset that is a multiple of the scale.
+        let minus_zero = isa.splat(-f32::from(zero));
+        let (x_scale, x_sum, x_zero) = if Q::GROUP == 16 {
+            let sum = isa.load_f32(&x.half_sum);
+            (isa.load_doubled(&x.scale), sum, isa.mul(sum, minus_zero))
+        } else {
+            (isa.load_even(&x.scale), isa.load_odd(&x.sum), isa.mul(isa.load_even(&x.sum), minus_zero))
+        };
+        let mut scales = [[0.0; 16]; R];
         for r in 0..R {
-            let (s, o) = Q::scale_vectors(isa, chunk[r]);
-            isa.store_f32(isa.mul(s, x_scale), &mut scale[r]);
+            let (mut scale, mut offset) = Q::scale_vectors(isa, chunk[r]);
+            if len < CHUNK {
+                // Not a number where other bytes stand, perhaps.
+                scale = isa.keep(scale, if Q::GROUP == 16 { len / 16 } else { len / 32 * 2 });
+                offset = isa.keep(offset, len / 16);
+            }
+            isa.store_f32(isa.mul(scale, x_scale), &mut scales[r]);
             if Q::OFFSET {
-                offset_acc[r] = isa.mul_add(o, isa.load_f32(x_sum), offset_acc[r]);
+                let offset = if Q::GROUP == 16 { offset } else { scale };
+                sums[r].offsets = isa.mul_add(offset, x_sum, sums[r].offsets);
+            }
+            if zero > 0 {
+                sums[r].offsets = isa.mul_add(scale, x_zero, sums[r].offsets);
             }
         }
-        let (_, zero) = bias_and_zero::<I, Q>();
-        for pair in 0..pairs {
-            let x = isa.load(&x.codes[pair]);
-            // What the zero code adds to every row is the same: it is taken off once, where the sums start.
-            let none = isa.splat_i32(0);
-            let start = if zero > 0 {
-                isa.sub_i32(none, isa.dot_unsigned(none, isa.splat_byte(zero), x))
+        Self::half(isa, &chunk, 0, x, &scales, sums);
+        if len > CHUNK / 2 {
+            Self::half(isa, &chunk, 1, x, &scales, sums);
+        }
+    }
+
+    /// Adds the products of 128 weights of each row.
+    #[inline(always)]
+    fn half<I: Isa, const R: usize>(
+        isa: I,
+        chunk: &[&[u8]; R],
+        half: usize,
+        x: &QuantizedChunk,
+        scales: &[[f32; 16]; R],
+        sums: &mut [Sums<I>; R],
+    ) {
+        let none = isa.splat_i32(0);
+        let [first, second] = const { Q::ORDER.quarters() };
+        let (x_first, x_second) =
+            (isa.load_quarters(x.half(half), first), isa.load_quarters(x.half(half), second));
+        let lanes = |quarters: [usize; 4]| match Q::GROUP {
+            16 => quarters.map(|quarter| 8 * half + quarter),
+            _ => quarters.map(|quarter| 2 * (4 * half + quarter / 2)),
+        };
+        let multiply = |acc, codes, x| {
+            let codes = biased::<I, Q>(isa, codes);
+            if is_signed::<Q>() {
+                dot::<I, true>(isa, acc, codes, x)
             } else {
-                none
-            };
-            for r in 0..R {
-                let codes = codes::<I, Q>(isa, chunk[r], pair);
-                let products = if is_signed::<Q>() {
-                    dot::<I, true>(isa, start, codes, x)
-                } else {
-                    dot::<I, false>(isa, start, codes, x)
-                };
-                let scale =
-                    if Q::GROUP == 16 { isa.spread4(&scale[r], pair) } else { isa.spread2(&scale[r], pair) };
-                acc[r] = isa.mul_add(isa.to_f32(products), scale, acc[r]);
+                dot::<I, false>(isa, acc, codes, x)
             }
+        };
+        for r in 0..R {
+            let [codes, more] = Q::unpack_half(isa, chunk[r], half);
+            let mut products = multiply(none, codes, x_first);
+            // Where each quarter of both vectors is of one group, they share the scale.
+            if const { shares_groups::<Q>() } {
+                products = multiply(products, more, x_second);
+            } else {
+                let products = isa.to_f32(multiply(none, more, x_second));
+                let scale = isa.spread(&scales[r], lanes(second));
+                sums[r].products = isa.mul_add(products, scale, sums[r].products);
+            }
+            let scale = isa.spread(&scales[r], lanes(first));
+            sums[r].products = isa.mul_add(isa.to_f32(products), scale, sums[r].products);
         }
     }
 
@@ -116,6 +185,19 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             out.copy_from_slice(&sums[..out.len()]);
         }
     }
+}
+
+/// Whether the quarters of both vectors of a half are of the same groups.
+const fn shares_groups<Q: Quant>() -> bool {
+    let [first, second] = Q::ORDER.quarters();
+    let mut i = 0;
+    while i < 4 {
+        if first[i] / 2 != second[i] / 2 {
+            return false;
+        }
+        i += 1;
+    }
+    Q::GROUP == 32
 }
 
 impl<Q: Quant> Op for MatVec<'_, Q> {
