@@ -69,7 +69,13 @@ fn absurd_hyperparameters() {
     refused("llama.rope.freq_base", 0.0f32, "llama.rope.freq_base");
     refused("llama.rope.dimension_count", 1u32 << 20, "llama.rope.dimension_count");
     refused("llama.rope.scaling.type", "spiral", "spiral");
-    refused("llama.attention.sliding_window", 0u32, "sliding_window");
+    refused("llama.attention.sliding_window", -1i32, "sliding_window");
+    refused("llama.attention.head_count", vec![4u32], "llama.attention.head_count");
+    refused("llama.attention.head_count_kv", vec![2u32, 3u32], "divisor of 4 in layer 1");
+    refused("llama.attention.head_count_kv", vec![2u32, 0u32], "divisor of 4 in layer 1");
+    refused("llama.feed_forward_length", vec![128u32, 0u32], "shape");
+    refused("llama.attention.value_length", 8u32, "llama.attention.value_length");
+    refused("llama.expert_count", 4u32, "llama.expert_used_count");
     refused("general.architecture", "no-such-thing", "no-such-thing");
 }
 

@@ -6,6 +6,9 @@
 mod cpu;
 
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
-pub(crate) use cpu::{Attention, Buffer, Cpu, Input, KvCache, KvHeads, Matrix, Output, Turns};
+pub(crate) use cpu::{
+    Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, Output, Routes,
+    Routing, Turns,
+};
 pub use firecrest_kernels::isa::IsaKind;
 pub use firecrest_kernels::ops::{Activation, RopeLayout};

@@ -1,10 +1,12 @@
-//! The forward pass of every decoder.
+//! A decoder with its caches: tokens in, logits out.
 
 use std::sync::Arc;
 
-use super::spec::{DecoderSpec, FfnSpec, LayerSpec};
-use super::weights::{DecoderWeights, FfnWeights, LayerWeights, LoadError};
-use crate::backend::{Attention, Buffer, Cpu, CpuOptions, Input, KvCache, KvFormat, KvHeads, Turns};
+use super::pass::{Buffers, Caches};
+use super::rope::Rope;
+use super::spec::{DecoderSpec, MixerSpec};
+use super::weights::{DecoderWeights, LoadError};
+use crate::backend::{ConvCache, Cpu, CpuOptions, KvCache, KvFormat, KvHeads};
 use crate::generate::{ForwardError, LanguageModel};
 
 /// Tokens whose logits are computed at a time where all are asked for.
@@ -36,28 +38,21 @@ pub struct Decoder {
     spec: Arc<DecoderSpec>,
     weights: Arc<DecoderWeights>,
     cpu: Cpu,
-    cache: KvCache,
+    caches: Caches,
+    ropes: Vec<Rope>,
     capacity: usize,
     len: usize,
     block: usize,
     buffers: Buffers,
     has_logits: bool,
+    read: WeightReads,
 }
 
-/// Activations, reused from token to token.
-#[derive(Debug, Default)]
-struct Buffers {
-    /// The residual stream, `[tokens, dim]`.
-    x: Buffer,
-    /// What a sublayer adds to it.
-    delta: Buffer,
-    q: Buffer,
-    k: Buffer,
-    v: Buffer,
-    attended: Buffer,
-    hidden: Buffer,
-    logits: Buffer,
-    turns: Turns,
+/// How much of the weights the passes over single tokens have read.
+#[derive(Clone, Copy, Debug, Default)]
+struct WeightReads {
+    bytes: u64,
+    tokens: u64,
 }
 
 impl Decoder {
@@ -66,27 +61,21 @@ impl Decoder {
         weights: Arc<DecoderWeights>,
         options: &ContextOptions,
     ) -> Result<Self, LoadError> {
-        let capacity = options.capacity.unwrap_or_else(|| spec.context_length.min(4096)).max(1);
-        let heads = || {
-            spec.layers
-                .iter()
-                .map(|l| KvHeads { heads: l.attention.kv_heads, head_dim: l.attention.head_dim })
-        };
-        let bytes = KvCache::bytes(options.kv_format, capacity, heads());
-        // Half of the address space of a 32-bit module; on larger machines, more than any has.
-        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4 || bytes as u64 > 1 << 44) {
-            return Err(LoadError::Context { capacity, bytes });
+        let mut capacity = options.capacity.unwrap_or_else(|| spec.context_length.min(4096)).max(1);
+        if let Some(positions) = spec.embedding.positions {
+            capacity = capacity.min(positions);
         }
-        let cache = KvCache::new(options.kv_format, capacity, heads())
-            .ok_or(LoadError::Context { capacity, bytes })?;
+        let caches = Caches::new(&spec, options.kv_format, capacity)?;
         Ok(Self {
             cpu: Cpu::new(&options.cpu)?,
-            cache,
+            caches,
+            ropes: spec.ropes.iter().map(|rope| rope.resolve(capacity)).collect(),
             capacity,
             len: 0,
             block: options.block.max(1),
             buffers: Buffers::default(),
             has_logits: false,
+            read: WeightReads::default(),
             spec,
             weights,
         })
@@ -100,6 +89,17 @@ impl Decoder {
     /// The instruction set that kernels run on.
     pub fn isa(&self) -> crate::backend::IsaKind {
         self.cpu.isa()
+    }
+
+    /// Bytes of weights that were read for each token that was computed alone, on average: all that a dense model has,
+    /// but for its embeddings; of a mixture of experts only the chosen ones. `None` before the first such token.
+    pub fn weight_bytes_per_token(&self) -> Option<u64> {
+        self.read.bytes.checked_div(self.read.tokens)
+    }
+
+    /// Bytes of all weight matrices.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes() as u64
     }
 
     /// Appends `tokens` and hands the logits of each, `[vocab]`, to `each` with its position.
@@ -139,80 +139,19 @@ impl Decoder {
 
     /// All layers for some tokens; leaves the residual stream in `buffers.x`.
     fn pass(&mut self, tokens: &[u32]) {
-        let Self { spec, weights, cpu, cache, len, buffers, .. } = self;
-        let first = *len;
-        cpu.embed(&weights.embedding, tokens, spec.embedding_scale, &mut buffers.x);
-        if let Some(rope) = &spec.rope {
-            rope.turns(first, tokens.len(), &mut buffers.turns);
+        let Self { spec, weights, cpu, caches, ropes, buffers, .. } = self;
+        let bytes = super::pass::layers(spec, weights, cpu, caches, ropes, self.len, tokens, buffers);
+        self.len += tokens.len();
+        if tokens.len() == 1 {
+            self.read.bytes += (bytes + self.weights.output.matrix.bytes()) as u64;
+            self.read.tokens += 1;
         }
-        for (i, (layer, weights)) in spec.layers.iter().zip(&weights.layers).enumerate() {
-            attention(spec, layer, weights, cpu, cache, i, first, buffers);
-            cpu.add(&mut buffers.x, &buffers.delta);
-            ffn(&layer.ffn, weights, cpu, buffers);
-            cpu.add(&mut buffers.x, &buffers.delta);
-        }
-        *len += tokens.len();
     }
 
     /// The logits of the tokens in `buffers.x`.
     fn project_logits(&mut self) {
         let Self { spec, weights, cpu, buffers, .. } = self;
-        let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
-        let output = &weights.output;
-        let out = output.onto(&mut buffers.logits);
-        cpu.project(input, &mut [out]);
-        if spec.logit_scale != 1.0 {
-            cpu.scale(&mut buffers.logits, spec.logit_scale);
-        }
-    }
-}
-
-/// `delta = output(attend(q(norm(x)), k(norm(x)), v(norm(x))))`.
-fn attention(
-    spec: &DecoderSpec,
-    layer: &LayerSpec,
-    weights: &LayerWeights,
-    cpu: &mut Cpu,
-    cache: &mut KvCache,
-    index: usize,
-    first: usize,
-    buffers: &mut Buffers,
-) {
-    let Buffers { x, delta, q, k, v, attended, turns, .. } = buffers;
-    cpu.project(
-        Input { x, norm: Some(&weights.attention_norm) },
-        &mut [weights.q.onto(q), weights.k.onto(k), weights.v.onto(v)],
-    );
-    if let Some(norm) = &weights.q_norm {
-        cpu.norm_heads(norm, q);
-    }
-    if let Some(norm) = &weights.k_norm {
-        cpu.norm_heads(norm, k);
-    }
-    let attention = Attention {
-        heads: layer.attention.heads,
-        scale: layer.attention.scale,
-        soft_cap: None,
-        window: layer.attention.window,
-        rope: spec.rope.as_ref().map(|rope| (rope.layout, &*turns)),
-        slopes: None,
-    };
-    cpu.attend(attention, [q, k, v], cache, index, first, attended);
-    let output = &weights.attention_output;
-    let out = output.onto(delta);
-    cpu.project(Input { x: attended, norm: None }, &mut [out]);
-}
-
-/// `delta = ffn(norm(x))`.
-fn ffn(spec: &FfnSpec, weights: &LayerWeights, cpu: &mut Cpu, buffers: &mut Buffers) {
-    let Buffers { x, delta, hidden, .. } = buffers;
-    let input = Input { x, norm: Some(&weights.ffn_norm) };
-    match (spec, &weights.ffn) {
-        (FfnSpec::Gated { activation, .. }, FfnWeights::Gated { gate, up, down }) => {
-            cpu.gated(input, gate, up, *activation, hidden);
-            let out = down.onto(delta);
-            cpu.project(Input { x: hidden, norm: None }, &mut [out]);
-        }
+        super::pass::logits(spec, weights, cpu, buffers);
     }
 }
 
@@ -246,7 +185,9 @@ impl LanguageModel for Decoder {
     }
 
     fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        let len = self.caches.conv.iter().flatten().fold(self.len.min(len), |len, conv| conv.reachable(len));
+        self.caches.conv.iter_mut().flatten().for_each(|conv| conv.truncate(len));
+        self.len = len;
     }
 
     fn shift(&mut self, keep: usize, discard: usize) -> Result<(), ForwardError> {
@@ -254,12 +195,44 @@ impl LanguageModel for Decoder {
         if keep.checked_add(discard).is_none_or(|end| end > len) {
             return Err(ForwardError::Shift { keep, discard, len });
         }
-        let turns = self.spec.rope.as_ref().map(|rope| (rope.layout, rope.turns_back(discard)));
-        for layer in 0..self.cache.layers() {
-            let rope = turns.as_ref().map(|(layout, turns)| (*layout, turns.as_slice()));
-            self.cpu.shift(&mut self.cache, layer, [keep, discard, len], rope);
+        let turns: Vec<_> = self.ropes.iter().map(|rope| (rope.layout, rope.turns_back(discard))).collect();
+        for (i, layer) in self.spec.layers.iter().enumerate() {
+            let MixerSpec::Attention(attention) = &layer.mixer else { continue };
+            let rope = attention.rope.map(|rope| (turns[rope].0, turns[rope].1.as_slice()));
+            self.cpu.shift(&mut self.caches.kv, i, [keep, discard, len], rope);
         }
+        self.caches.conv.iter_mut().flatten().for_each(|conv| conv.shift(keep, discard, len));
         self.len -= discard;
         Ok(())
+    }
+}
+
+impl Caches {
+    fn new(spec: &DecoderSpec, format: KvFormat, capacity: usize) -> Result<Self, LoadError> {
+        let heads = || {
+            spec.layers.iter().map(|layer| match &layer.mixer {
+                MixerSpec::Attention(a) => KvHeads { heads: a.kv_heads, head_dim: a.head_dim },
+                MixerSpec::ShortConv { .. } => KvHeads { heads: 0, head_dim: 1 },
+            })
+        };
+        let taps = || {
+            spec.layers.iter().map(|layer| match layer.mixer {
+                MixerSpec::Attention(_) => None,
+                MixerSpec::ShortConv { taps } => Some(taps),
+            })
+        };
+        let mut bytes = KvCache::bytes(format, capacity, heads());
+        for taps in taps().flatten() {
+            let more = ConvCache::bytes(spec.dim, taps, capacity);
+            bytes = bytes.zip(more).and_then(|(bytes, more)| bytes.checked_add(more));
+        }
+        // Half of the address space of a 32-bit module; on larger machines, more than any has.
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4 || bytes as u64 > 1 << 44) {
+            return Err(LoadError::Context { capacity, bytes });
+        }
+        Ok(Self {
+            kv: KvCache::new(format, capacity, heads()).ok_or(LoadError::Context { capacity, bytes })?,
+            conv: taps().map(|taps| taps.map(|taps| ConvCache::new(spec.dim, taps, capacity))).collect(),
+        })
     }
 }

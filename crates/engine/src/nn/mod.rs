@@ -1,12 +1,18 @@
 //! One forward pass for every decoder: a declarative spec, its weights, and the [pass](Decoder) over both.
 
 mod decoder;
+mod pass;
 mod rope;
 mod spec;
+mod tensors;
 mod weights;
 
 pub use decoder::{ContextOptions, Decoder};
-pub(crate) use rope::{Rope, RopeScaling, Yarn};
-pub(crate) use spec::{AttentionSpec, DecoderSpec, FfnSpec, LayerSpec, NormSpec};
+pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
+pub(crate) use spec::{
+    AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,
+    NormSpec, QkNorm, Residual, RouterInput, SharedExpert,
+};
+pub(crate) use tensors::{Norm, optional_vector};
+pub(crate) use weights::DecoderWeights;
 pub use weights::LoadError;
-pub(crate) use weights::{DecoderWeights, Norm, optional_vector};

@@ -1,15 +1,16 @@
 //! The angles of rotary position embeddings, with the ways of stretching them.
 
-use firecrest_kernels::ops::RopeLayout;
+use crate::backend::{RopeLayout, Turns};
 
-use crate::backend::Turns;
-
-/// Rotary embeddings with everything resolved: what is left is an angle a position and pair.
+/// Rotary embeddings as a file describes them.
 #[derive(Clone, Debug)]
-pub(crate) struct Rope {
+pub(crate) struct RopeSpec {
     pub(crate) layout: RopeLayout,
-    /// Angle a position, for each rotated pair.
-    pub(crate) frequencies: Vec<f32>,
+    /// How many values of a head turn, from the first on.
+    pub(crate) dims: usize,
+    pub(crate) base: f32,
+    pub(crate) scaling: RopeScaling,
+    pub(crate) factors: RopeFactors,
     /// Factor of cosines and sines.
     pub(crate) magnitude: f32,
 }
@@ -26,6 +27,23 @@ pub(crate) enum RopeScaling {
     Yarn(Yarn),
 }
 
+/// A divisor for each pair's frequency.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum RopeFactors {
+    /// One.
+    #[default]
+    None,
+    /// The same for every context (Llama 3.1).
+    Fixed(Vec<f32>),
+    /// By the length of the context (LongRoPE, arXiv 2402.13753).
+    ByContext {
+        /// Positions up to which the short ones serve.
+        original: usize,
+        short: Vec<f32>,
+        long: Vec<f32>,
+    },
+}
+
 /// YaRN: high frequencies stay, low ones are divided, those between are mixed (arXiv 2309.00071).
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Yarn {
@@ -37,54 +55,73 @@ pub(crate) struct Yarn {
     pub(crate) beta_fast: f32,
     /// Turns below which a pair is divided in full.
     pub(crate) beta_slow: f32,
-    /// Further factor of the attention's magnitude.
-    pub(crate) attention_factor: f32,
+    /// Factor of cosines and sines.
+    pub(crate) magnitude: f32,
 }
 
 impl Yarn {
     pub(crate) fn new(factor: f32, original_context: f32) -> Self {
-        Self { factor, original_context, beta_fast: 32.0, beta_slow: 1.0, attention_factor: 1.0 }
+        let magnitude = 1.0 + 0.1 * factor.ln();
+        Self { factor, original_context, beta_fast: 32.0, beta_slow: 1.0, magnitude }
     }
 }
 
-impl Rope {
-    /// Frequencies `base^(-2 i / dims)` for `dims / 2` pairs, each divided by its entry of `factors` where given.
-    pub(crate) fn new(
-        layout: RopeLayout,
-        dims: usize,
-        base: f32,
-        scaling: &RopeScaling,
-        factors: Option<&[f32]>,
-    ) -> Self {
-        let pairs = dims / 2;
-        let exponent = |i: usize| 2.0 * i as f64 / dims as f64;
-        let mut frequencies: Vec<f64> = (0..pairs).map(|i| f64::from(base).powf(-exponent(i))).collect();
-        let mut magnitude = 1.0;
-        match scaling {
+impl RopeSpec {
+    /// Resolves everything for a context of `capacity` positions.
+    ///
+    /// Frequencies are `base^(-2 i / dims)` for `dims / 2` pairs, scaled, each divided by its factor.
+    pub(crate) fn resolve(&self, capacity: usize) -> Rope {
+        let dims = self.dims as f64;
+        let base = f64::from(self.base);
+        let mut frequencies: Vec<f64> =
+            (0..self.dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims)).collect();
+        let mut magnitude = self.magnitude;
+        match &self.scaling {
             RopeScaling::None => {}
             RopeScaling::Linear(factor) => frequencies.iter_mut().for_each(|f| *f /= f64::from(*factor)),
             RopeScaling::Yarn(yarn) => {
                 // The pair that makes `turns` full turns over the original context.
                 let pair = |turns: f32| {
                     let turns = f64::from(turns) * std::f64::consts::TAU;
-                    dims as f64 * (f64::from(yarn.original_context) / turns).ln()
-                        / (2.0 * f64::from(base).ln())
+                    dims * (f64::from(yarn.original_context) / turns).ln() / (2.0 * base.ln())
                 };
                 let low = pair(yarn.beta_fast).floor().max(0.0);
-                let high = pair(yarn.beta_slow).ceil().min(dims as f64 - 1.0);
+                let high = pair(yarn.beta_slow).ceil().min(dims - 1.0);
                 for (i, f) in frequencies.iter_mut().enumerate() {
                     let kept = 1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                     *f = *f * kept + *f / f64::from(yarn.factor) * (1.0 - kept);
                 }
-                magnitude = yarn.attention_factor * (1.0 + 0.1 * yarn.factor.ln());
+                magnitude *= yarn.magnitude;
             }
         }
-        if let Some(factors) = factors {
-            frequencies.iter_mut().zip(factors).for_each(|(f, &factor)| *f /= f64::from(factor));
-        }
-        Self { layout, frequencies: frequencies.into_iter().map(|f| f as f32).collect(), magnitude }
+        let factors = match &self.factors {
+            RopeFactors::None => &[][..],
+            RopeFactors::Fixed(factors) => factors,
+            RopeFactors::ByContext { original, short, long } => {
+                if capacity > *original {
+                    long
+                } else {
+                    short
+                }
+            }
+        };
+        frequencies.iter_mut().zip(factors).for_each(|(f, &factor)| *f /= f64::from(factor));
+        let frequencies = frequencies.into_iter().map(|f| f as f32).collect();
+        Rope { layout: self.layout, frequencies, magnitude }
     }
+}
 
+/// Rotary embeddings with everything resolved: what is left is an angle a position and pair.
+#[derive(Clone, Debug)]
+pub(crate) struct Rope {
+    pub(crate) layout: RopeLayout,
+    /// Angle a position, for each rotated pair.
+    frequencies: Vec<f32>,
+    /// Factor of cosines and sines.
+    magnitude: f32,
+}
+
+impl Rope {
     /// The turns of `tokens` positions from `first` on.
     pub(crate) fn turns(&self, first: usize, tokens: usize, out: &mut Turns) {
         out.pairs = self.frequencies.len();

@@ -1,8 +1,9 @@
 //! What a decoder is made of, as data. Files in `models` fill it in; the pass reads it and knows no architectures.
+//!
+//! Biases and fused matrices need no mention: they are used where the file has them.
 
-use firecrest_kernels::ops::Activation;
-
-use super::rope::Rope;
+use super::rope::RopeSpec;
+use crate::backend::{Activation, Routing};
 
 /// A decoder.
 #[derive(Clone, Debug)]
@@ -13,27 +14,146 @@ pub(crate) struct DecoderSpec {
     pub(crate) vocab: usize,
     /// Positions that the model was trained on.
     pub(crate) context_length: usize,
+    /// Every norm of the model.
     pub(crate) norm: NormSpec,
-    pub(crate) rope: Option<Rope>,
+    pub(crate) embedding: EmbeddingSpec,
+    /// The rotary embeddings that layers choose from.
+    pub(crate) ropes: Vec<RopeSpec>,
     pub(crate) layers: Vec<LayerSpec>,
-    /// Factor of the embeddings.
-    pub(crate) embedding_scale: f32,
+    /// Tensor of the norm after the last layer.
+    pub(crate) output_norm: &'static str,
     /// Factor of the logits.
     pub(crate) logit_scale: f32,
+    /// `cap * tanh(logit / cap)`.
+    pub(crate) logit_cap: Option<f32>,
 }
 
-/// The norm before each sublayer and at the end.
+impl DecoderSpec {
+    /// The layers that attend.
+    pub(crate) fn attentions(&mut self) -> impl Iterator<Item = &mut AttentionSpec> {
+        self.layers.iter_mut().filter_map(|layer| match &mut layer.mixer {
+            MixerSpec::Attention(attention) => Some(attention),
+            MixerSpec::ShortConv { .. } => None,
+        })
+    }
+
+    /// Makes every feed-forward sublayer `down(activation(up x))`.
+    pub(crate) fn plain_ffn(&mut self, activation: Activation) {
+        for layer in &mut self.layers {
+            if let FfnSpec::Gated { hidden, .. } = layer.ffn {
+                layer.ffn = FfnSpec::Plain { hidden, activation };
+            }
+        }
+    }
+
+    /// Sets the activation of every gated feed-forward sublayer.
+    pub(crate) fn gate(&mut self, with: Activation) {
+        for layer in &mut self.layers {
+            if let FfnSpec::Gated { activation, .. } = &mut layer.ffn {
+                *activation = with;
+            }
+        }
+    }
+
+    /// Gives every layer these norms.
+    pub(crate) fn norms(&mut self, norms: LayerNorms) {
+        self.layers.iter_mut().for_each(|layer| layer.norms = norms);
+    }
+
+    /// Makes both sublayers of every layer read what the layer reads.
+    pub(crate) fn parallel(&mut self) {
+        self.layers.iter_mut().for_each(|layer| layer.residual = Residual::Parallel);
+    }
+}
+
+/// What tokens become before the first layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EmbeddingSpec {
+    /// Factor of the embeddings.
+    pub(crate) scale: f32,
+    /// Whether a norm follows (`token_embd_norm`).
+    pub(crate) norm: bool,
+    /// How many learned position vectors there are to add (`position_embd`); the context is no longer than that.
+    pub(crate) positions: Option<usize>,
+}
+
+impl Default for EmbeddingSpec {
+    fn default() -> Self {
+        Self { scale: 1.0, norm: false, positions: None }
+    }
+}
+
+/// How values are normalised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum NormSpec {
     /// RMSNorm.
     Rms { eps: f32 },
+    /// LayerNorm, with a bias where the file has one.
+    Layer { eps: f32 },
 }
 
 /// One layer.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerSpec {
-    pub(crate) attention: AttentionSpec,
+    pub(crate) mixer: MixerSpec,
     pub(crate) ffn: FfnSpec,
+    pub(crate) norms: LayerNorms,
+    pub(crate) residual: Residual,
+    /// Factor of what a sublayer adds to the residual stream.
+    pub(crate) residual_scale: f32,
+}
+
+/// Tensors of a layer's norms, by the part after `blk.N.`; absent ones are not there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LayerNorms {
+    /// Before attention or convolution.
+    pub(crate) mixer: Option<&'static str>,
+    /// After it, before the residual stream.
+    pub(crate) mixer_post: Option<&'static str>,
+    /// Before the feed-forward sublayer.
+    pub(crate) ffn: Option<&'static str>,
+    /// After it.
+    pub(crate) ffn_post: Option<&'static str>,
+}
+
+impl LayerNorms {
+    /// A norm before each sublayer.
+    pub(crate) const PRE: Self =
+        Self { mixer: Some("attn_norm"), mixer_post: None, ffn: Some("ffn_norm"), ffn_post: None };
+
+    /// One norm before both sublayers, which run in parallel.
+    pub(crate) const SHARED: Self = Self { ffn: Some("attn_norm"), ..Self::PRE };
+
+    /// A norm after each sublayer.
+    pub(crate) const POST: Self = Self {
+        mixer: None,
+        mixer_post: Some("post_attention_norm"),
+        ffn: None,
+        ffn_post: Some("post_ffw_norm"),
+    };
+
+    /// Norms before and after each sublayer.
+    pub(crate) const SANDWICH: Self = Self { mixer: Self::PRE.mixer, ffn: Self::PRE.ffn, ..Self::POST };
+}
+
+/// How the two sublayers of a layer follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residual {
+    /// The second reads what the first has added to.
+    Sequential,
+    /// Both read what the layer reads.
+    Parallel,
+}
+
+/// What lets tokens see each other.
+#[derive(Clone, Debug)]
+pub(crate) enum MixerSpec {
+    Attention(AttentionSpec),
+    /// `out(c * conv(b * x))` with `b`, `c`, `x` from one matrix, and a causal convolution of `taps` positions in each
+    /// channel (LFM2).
+    ShortConv {
+        taps: usize,
+    },
 }
 
 /// Grouped-query attention.
@@ -45,8 +165,27 @@ pub(crate) struct AttentionSpec {
     pub(crate) head_dim: usize,
     /// Factor of the scores.
     pub(crate) scale: f32,
+    /// `cap * tanh(score / cap)`.
+    pub(crate) soft_cap: Option<f32>,
     /// Positions that a query sees, itself included.
     pub(crate) window: Option<usize>,
+    /// Which of the decoder's rotary embeddings turns queries and keys.
+    pub(crate) rope: Option<usize>,
+    /// Whether scores fall with distance (ALiBi).
+    pub(crate) alibi: bool,
+    /// How queries and keys are normalised before that.
+    pub(crate) qk_norm: Option<QkNorm>,
+}
+
+/// A norm of queries and keys (`attn_q_norm`, `attn_k_norm`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QkNorm {
+    /// Over each head, with the same weights for all.
+    Head,
+    /// Over each head, with weights of its own.
+    EachHead,
+    /// Over all heads together.
+    Width,
 }
 
 /// A feed-forward sublayer.
@@ -54,4 +193,41 @@ pub(crate) struct AttentionSpec {
 pub(crate) enum FfnSpec {
     /// `down(activation(gate x) * up x)`.
     Gated { hidden: usize, activation: Activation },
+    /// `down(activation(up x))`.
+    Plain { hidden: usize, activation: Activation },
+    /// Some of many gated ones, chosen for each token.
+    Experts(ExpertsSpec),
+}
+
+/// A mixture of experts.
+#[derive(Clone, Debug)]
+pub(crate) struct ExpertsSpec {
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Neurons of each.
+    pub(crate) hidden: usize,
+    pub(crate) activation: Activation,
+    /// How scores become a choice.
+    pub(crate) routing: Routing,
+    /// What the router reads.
+    pub(crate) router_input: RouterInput,
+    /// Neurons of an expert that every token uses besides.
+    pub(crate) shared: Option<SharedExpert>,
+}
+
+/// What a router reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RouterInput {
+    /// What the experts read.
+    Ffn,
+    /// What the layer reads, before any norm.
+    Layer,
+}
+
+/// An expert for every token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedExpert {
+    pub(crate) hidden: usize,
+    /// Whether a learned logistic gate scales its output.
+    pub(crate) gated: bool,
 }

@@ -2,57 +2,20 @@
 
 use std::fmt;
 
-use firecrest_kernels::isa::IsaKind;
-use firecrest_kernels::ops;
-
-use super::spec::{DecoderSpec, FfnSpec, NormSpec};
-use crate::backend::{Buffer, Matrix, Output};
-use crate::gguf::{Gguf, GgufError, MetadataError, TensorInfo};
+use super::spec::{AttentionSpec, DecoderSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, QkNorm};
+use super::tensors::{Linear, Norm, Tensors, optional_vector};
+use crate::backend::Matrix;
+use crate::gguf::{Gguf, GgufError, MetadataError};
 use crate::tokenizer::TokenizerError;
-
-/// The most bytes that a vector of weights may take as floats: what a hostile file can make us allocate at once.
-const MAX_VECTOR: usize = 1 << 24;
-
-/// A norm with its weights.
-#[derive(Clone, Debug)]
-pub(crate) struct Norm {
-    spec: NormSpec,
-    weight: Vec<f32>,
-}
-
-impl Norm {
-    /// Values that it normalises together.
-    pub(crate) fn len(&self) -> usize {
-        self.weight.len()
-    }
-
-    /// Normalises one token, or one head of it.
-    pub(crate) fn apply(&self, isa: IsaKind, x: &[f32], out: &mut [f32]) {
-        match self.spec {
-            NormSpec::Rms { eps } => ops::rms_norm(isa, x, &self.weight, eps, out),
-        }
-    }
-}
-
-/// A matrix and what is added to its product.
-#[derive(Clone, Debug)]
-pub(crate) struct Linear {
-    pub(crate) matrix: Matrix,
-    pub(crate) bias: Option<Vec<f32>>,
-}
-
-impl Linear {
-    /// The product with an input, into `out`.
-    pub(crate) fn onto<'a>(&'a self, out: &'a mut Buffer) -> Output<'a> {
-        Output { matrix: &self.matrix, bias: self.bias.as_deref(), out }
-    }
-}
 
 /// The weights of a decoder.
 #[derive(Debug)]
 pub(crate) struct DecoderWeights {
     /// `[vocab, dim]`.
     pub(crate) embedding: Matrix,
+    pub(crate) embedding_norm: Option<Norm>,
+    /// `[positions, dim]`.
+    pub(crate) positions: Option<Matrix>,
     pub(crate) layers: Vec<LayerWeights>,
     pub(crate) output_norm: Norm,
     /// `[vocab, dim]`; the embedding again where the file has no matrix of its own.
@@ -62,28 +25,95 @@ pub(crate) struct DecoderWeights {
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerWeights {
-    pub(crate) attention_norm: Norm,
+    pub(crate) mixer_norm: Option<Norm>,
+    pub(crate) mixer: MixerWeights,
+    pub(crate) mixer_post_norm: Option<Norm>,
+    pub(crate) ffn_norm: Option<Norm>,
+    pub(crate) ffn: FfnWeights,
+    pub(crate) ffn_post_norm: Option<Norm>,
+    /// Bytes of the matrices that every token uses.
+    pub(crate) bytes: usize,
+}
+
+/// The weights of what lets tokens see each other.
+#[derive(Debug)]
+pub(crate) enum MixerWeights {
+    Attention(Box<AttentionWeights>),
+    ShortConv {
+        /// `[3 * dim, dim]`.
+        input: Linear,
+        /// `[dim, taps]`.
+        taps: Vec<f32>,
+        /// `[dim, dim]`.
+        output: Linear,
+    },
+}
+
+/// The weights of attention.
+#[derive(Debug)]
+pub(crate) struct AttentionWeights {
     /// `[heads * head_dim, dim]`.
     pub(crate) q: Linear,
     /// `[kv_heads * head_dim, dim]`.
     pub(crate) k: Linear,
     /// `[kv_heads * head_dim, dim]`.
     pub(crate) v: Linear,
-    /// `[head_dim]`.
     pub(crate) q_norm: Option<Norm>,
-    /// `[head_dim]`.
     pub(crate) k_norm: Option<Norm>,
+    /// A slope for each head, with ALiBi.
+    pub(crate) slopes: Option<Vec<f32>>,
     /// `[dim, heads * head_dim]`.
-    pub(crate) attention_output: Linear,
-    pub(crate) ffn_norm: Norm,
-    pub(crate) ffn: FfnWeights,
+    pub(crate) output: Linear,
 }
 
 /// The weights of a feed-forward sublayer.
 #[derive(Debug)]
 pub(crate) enum FfnWeights {
     /// `[hidden, dim]` twice, and `[dim, hidden]`.
-    Gated { gate: Matrix, up: Matrix, down: Linear },
+    Gated {
+        gate: Linear,
+        up: Linear,
+        down: Linear,
+    },
+    /// `[hidden, dim]` and `[dim, hidden]`.
+    Plain {
+        up: Linear,
+        down: Linear,
+    },
+    Experts(Box<ExpertsWeights>),
+}
+
+/// The weights of a mixture of experts.
+#[derive(Debug)]
+pub(crate) struct ExpertsWeights {
+    /// `[experts, dim]`.
+    pub(crate) router: Linear,
+    /// Added to an expert's weight for the choice.
+    pub(crate) bias: Option<Vec<f32>>,
+    /// `[hidden, dim]` for each expert.
+    pub(crate) gate: Vec<Matrix>,
+    /// `[hidden, dim]` for each expert.
+    pub(crate) up: Vec<Matrix>,
+    /// `[dim, hidden]` for each expert.
+    pub(crate) down: Vec<Matrix>,
+    pub(crate) shared: Option<SharedWeights>,
+}
+
+impl ExpertsWeights {
+    /// Bytes of one expert.
+    pub(crate) fn expert_bytes(&self) -> usize {
+        [&self.gate, &self.up, &self.down].into_iter().filter_map(|m| m.first()).map(Matrix::bytes).sum()
+    }
+}
+
+/// The weights of an expert for every token.
+#[derive(Debug)]
+pub(crate) struct SharedWeights {
+    pub(crate) gate: Matrix,
+    pub(crate) up: Matrix,
+    pub(crate) down: Linear,
+    /// `[1, dim]`.
+    pub(crate) scale: Option<Linear>,
 }
 
 impl DecoderWeights {
@@ -92,102 +122,191 @@ impl DecoderWeights {
         let tensors = Tensors { gguf, norm: spec.norm };
         let dim = spec.dim;
         let embedding = tensors.matrix("token_embd.weight", spec.vocab, dim)?;
-        let output = match gguf.tensor("output.weight") {
-            Some(_) => tensors.linear("output", spec.vocab, dim)?,
-            None => Linear { matrix: embedding.clone(), bias: None },
+        let output = if tensors.has("output.weight") {
+            tensors.linear("output", spec.vocab, dim)?
+        } else {
+            Linear { matrix: embedding.clone(), bias: optional_vector(gguf, "output.bias", spec.vocab)? }
         };
-        let layers = spec.layers.iter().enumerate().map(|(i, layer)| {
-            let name = |part: &str| format!("blk.{i}.{part}");
-            let attention = &layer.attention;
-            let (q_rows, kv_rows) =
-                (attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim);
-            Ok(LayerWeights {
-                attention_norm: tensors.norm(&name("attn_norm"), dim)?,
-                q: tensors.linear(&name("attn_q"), q_rows, dim)?,
-                k: tensors.linear(&name("attn_k"), kv_rows, dim)?,
-                v: tensors.linear(&name("attn_v"), kv_rows, dim)?,
-                q_norm: tensors.optional_norm(&name("attn_q_norm"), attention.head_dim)?,
-                k_norm: tensors.optional_norm(&name("attn_k_norm"), attention.head_dim)?,
-                attention_output: tensors.linear(&name("attn_output"), dim, q_rows)?,
-                ffn_norm: tensors.norm(&name("ffn_norm"), dim)?,
-                ffn: match layer.ffn {
-                    FfnSpec::Gated { hidden, .. } => FfnWeights::Gated {
-                        gate: tensors.matrix(&name("ffn_gate.weight"), hidden, dim)?,
-                        up: tensors.matrix(&name("ffn_up.weight"), hidden, dim)?,
-                        down: tensors.linear(&name("ffn_down"), dim, hidden)?,
-                    },
-                },
-            })
-        });
+        let embedding_norm = spec.embedding.norm.then(|| tensors.norm("token_embd_norm", dim)).transpose()?;
+        let positions = spec.embedding.positions;
+        let positions =
+            positions.map(|rows| tensors.matrix("position_embd.weight", rows, dim)).transpose()?;
+        let layers = spec.layers.iter().enumerate().map(|(i, layer)| tensors.layer(i, layer, dim));
         Ok(Self {
             layers: layers.collect::<Result<_, LoadError>>()?,
-            output_norm: tensors.norm("output_norm", dim)?,
+            output_norm: tensors.norm(spec.output_norm, dim)?,
             embedding,
+            embedding_norm,
+            positions,
             output,
+        })
+    }
+
+    /// Bytes of all matrices.
+    pub(crate) fn bytes(&self) -> usize {
+        let layer = |layer: &LayerWeights| {
+            let experts = match &layer.ffn {
+                FfnWeights::Experts(experts) => experts.gate.len() * experts.expert_bytes(),
+                _ => 0,
+            };
+            layer.bytes + experts
+        };
+        let tied = self.output.matrix.shares(&self.embedding);
+        let output = if tied { 0 } else { self.output.matrix.bytes() };
+        let positions = self.positions.as_ref().map_or(0, Matrix::bytes);
+        self.embedding.bytes() + positions + output + self.layers.iter().map(layer).sum::<usize>()
+    }
+}
+
+impl Tensors<'_> {
+    fn layer(&self, i: usize, spec: &LayerSpec, dim: usize) -> Result<LayerWeights, LoadError> {
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let norm = |part: Option<&str>| part.map(|part| self.norm(&name(part), dim)).transpose();
+        let mixer = match &spec.mixer {
+            MixerSpec::Attention(attention) => {
+                MixerWeights::Attention(Box::new(self.attention(i, attention, dim)?))
+            }
+            MixerSpec::ShortConv { taps } => MixerWeights::ShortConv {
+                input: self.linear(&name("shortconv.in_proj"), 3 * dim, dim)?,
+                taps: self.values(&name("shortconv.conv.weight"), &[*taps, dim])?,
+                output: self.linear(&name("shortconv.out_proj"), dim, dim)?,
+            },
+        };
+        let ffn = match &spec.ffn {
+            &FfnSpec::Gated { hidden, .. } => {
+                let down = self.linear(&name("ffn_down"), dim, hidden)?;
+                if self.has(&name("ffn_gate.weight")) || !self.is_fused(&name("ffn_up.weight"), hidden) {
+                    let gate = self.linear(&name("ffn_gate"), hidden, dim)?;
+                    FfnWeights::Gated { gate, up: self.linear(&name("ffn_up"), hidden, dim)?, down }
+                } else {
+                    let [gate, up] = self.fused(&name("ffn_up"), [hidden; 2], dim)?;
+                    FfnWeights::Gated { gate, up, down }
+                }
+            }
+            &FfnSpec::Plain { hidden, .. } => FfnWeights::Plain {
+                up: self.linear(&name("ffn_up"), hidden, dim)?,
+                down: self.linear(&name("ffn_down"), dim, hidden)?,
+            },
+            FfnSpec::Experts(experts) => FfnWeights::Experts(Box::new(self.experts(i, experts, dim)?)),
+        };
+        Ok(LayerWeights {
+            mixer_norm: norm(spec.norms.mixer)?,
+            mixer_post_norm: norm(spec.norms.mixer_post)?,
+            ffn_norm: norm(spec.norms.ffn)?,
+            ffn_post_norm: norm(spec.norms.ffn_post)?,
+            bytes: mixer.bytes() + ffn.common_bytes(),
+            mixer,
+            ffn,
+        })
+    }
+
+    /// Whether a matrix has the rows of the gate and of the up projection.
+    fn is_fused(&self, name: &str, hidden: usize) -> bool {
+        self.gguf.tensor(name).and_then(|info| info.shape.get(1)) == hidden.checked_mul(2).as_ref()
+    }
+
+    fn attention(&self, i: usize, spec: &AttentionSpec, dim: usize) -> Result<AttentionWeights, LoadError> {
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let &AttentionSpec { heads, kv_heads, head_dim, .. } = spec;
+        let (q_rows, kv_rows) = (heads * head_dim, kv_heads * head_dim);
+        let [q, k, v] = if self.has(&name("attn_qkv.weight")) {
+            self.fused(&name("attn_qkv"), [q_rows, kv_rows, kv_rows], dim)?
+        } else {
+            [
+                self.linear(&name("attn_q"), q_rows, dim)?,
+                self.linear(&name("attn_k"), kv_rows, dim)?,
+                self.linear(&name("attn_v"), kv_rows, dim)?,
+            ]
+        };
+        let qk_norm = |part: &str, heads: usize| {
+            let norm = |kind| match kind {
+                QkNorm::Head => self.norm(&name(part), head_dim),
+                QkNorm::EachHead => self.group_norm(&name(part), head_dim, heads),
+                QkNorm::Width => self.norm(&name(part), heads * head_dim),
+            };
+            spec.qk_norm.map(norm).transpose()
+        };
+        Ok(AttentionWeights {
+            q,
+            k,
+            v,
+            q_norm: qk_norm("attn_q_norm", heads)?,
+            k_norm: qk_norm("attn_k_norm", kv_heads)?,
+            slopes: spec.alibi.then(|| alibi_slopes(heads)),
+            output: self.linear(&name("attn_output"), dim, q_rows)?,
+        })
+    }
+
+    fn experts(&self, i: usize, spec: &ExpertsSpec, dim: usize) -> Result<ExpertsWeights, LoadError> {
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let &ExpertsSpec { count, hidden, .. } = spec;
+        // Files from before 2024-04 have a tensor for each expert.
+        let matrices = |part: &str, rows: usize, columns: usize| {
+            if self.has(&name(&format!("{part}.0.weight"))) {
+                let one = |e| self.matrix(&name(&format!("{part}.{e}.weight")), rows, columns);
+                (0..count).map(one).collect::<Result<Vec<_>, _>>()
+            } else {
+                self.matrices(&name(&format!("{part}_exps.weight")), count, rows, columns)
+            }
+        };
+        let shared = |shared: super::spec::SharedExpert| {
+            let gate_name = name("ffn_gate_inp_shexp");
+            Ok::<_, LoadError>(SharedWeights {
+                gate: self.matrix(&name("ffn_gate_shexp.weight"), shared.hidden, dim)?,
+                up: self.matrix(&name("ffn_up_shexp.weight"), shared.hidden, dim)?,
+                down: self.linear(&name("ffn_down_shexp"), dim, shared.hidden)?,
+                scale: shared.gated.then(|| self.linear(&gate_name, 1, dim)).transpose()?,
+            })
+        };
+        Ok(ExpertsWeights {
+            router: self.linear(&name("ffn_gate_inp"), count, dim)?,
+            bias: optional_vector(self.gguf, &name("exp_probs_b.bias"), count)?,
+            gate: matrices("ffn_gate", hidden, dim)?,
+            up: matrices("ffn_up", hidden, dim)?,
+            down: matrices("ffn_down", dim, hidden)?,
+            shared: spec.shared.map(shared).transpose()?,
         })
     }
 }
 
-/// Reads a tensor of `len` values as floats, if there is one.
-pub(crate) fn optional_vector(gguf: &Gguf, name: &str, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
-    let Some(info) = gguf.tensor(name) else { return Ok(None) };
-    check_shape(info, &[len])?;
-    if len > MAX_VECTOR {
-        return Err(LoadError::Shape { tensor: name.into(), expected: vec![MAX_VECTOR], found: vec![len] });
-    }
-    let mut values = vec![0.0; len];
-    info.format.dequantize(&gguf.tensor_bytes(info), &mut values);
-    Ok(Some(values))
-}
-
-/// Looks tensors up.
-struct Tensors<'a> {
-    gguf: &'a Gguf,
-    norm: NormSpec,
-}
-
-impl Tensors<'_> {
-    fn find(&self, name: &str) -> Result<&TensorInfo, LoadError> {
-        self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.into() })
-    }
-
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, LoadError> {
-        let info = self.find(name)?;
-        check_shape(info, &[columns, rows])?;
-        Matrix::new(self.gguf.tensor_bytes(info), info.format, rows, columns)
-            .ok_or_else(|| LoadError::MissingTensor { tensor: name.into() })
-    }
-
-    fn linear(&self, name: &str, rows: usize, columns: usize) -> Result<Linear, LoadError> {
-        let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
-        Ok(Linear { matrix, bias: optional_vector(self.gguf, &format!("{name}.bias"), rows)? })
-    }
-
-    fn norm(&self, name: &str, len: usize) -> Result<Norm, LoadError> {
-        self.optional_norm(name, len)?
-            .ok_or_else(|| LoadError::MissingTensor { tensor: format!("{name}.weight") })
-    }
-
-    fn optional_norm(&self, name: &str, len: usize) -> Result<Option<Norm>, LoadError> {
-        let Some(weight) = optional_vector(self.gguf, &format!("{name}.weight"), len)? else {
-            return Ok(None);
-        };
-        Ok(Some(Norm { spec: self.norm, weight }))
+impl MixerWeights {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Attention(attention) => {
+                let AttentionWeights { q, k, v, output, .. } = &**attention;
+                [q, k, v, output].map(|linear| linear.matrix.bytes()).iter().sum()
+            }
+            Self::ShortConv { input, output, .. } => input.matrix.bytes() + output.matrix.bytes(),
+        }
     }
 }
 
-/// Compares a shape, fastest dimension first; missing dimensions count as 1.
-fn check_shape(info: &TensorInfo, expected: &[usize]) -> Result<(), LoadError> {
-    let dims = info.shape.len().max(expected.len());
-    let at = |shape: &[usize], i: usize| shape.get(i).copied().unwrap_or(1);
-    if (0..dims).all(|i| at(&info.shape, i) == at(expected, i)) {
-        return Ok(());
+impl FfnWeights {
+    /// Bytes of the matrices that every token uses.
+    fn common_bytes(&self) -> usize {
+        match self {
+            Self::Gated { gate, up, down } => {
+                [gate, up, down].map(|linear| linear.matrix.bytes()).iter().sum()
+            }
+            Self::Plain { up, down } => up.matrix.bytes() + down.matrix.bytes(),
+            Self::Experts(experts) => {
+                let shared = experts.shared.as_ref().map_or(0, |shared| {
+                    let scale = shared.scale.as_ref().map_or(0, |scale| scale.matrix.bytes());
+                    shared.gate.bytes() + shared.up.bytes() + shared.down.matrix.bytes() + scale
+                });
+                experts.router.matrix.bytes() + shared
+            }
+        }
     }
-    Err(LoadError::Shape {
-        tensor: info.name.clone(),
-        expected: expected.to_vec(),
-        found: info.shape.clone(),
-    })
+}
+
+/// The slope of each head (arXiv 2108.12409): a geometric series that ends at 2^-8 for a power of two; else that of the
+/// power of two below, and every second one of that above.
+fn alibi_slopes(heads: usize) -> Vec<f32> {
+    let below = 1 << heads.max(1).ilog2();
+    let series = |count: usize, i: usize| (-8.0 * (i + 1) as f32 / count as f32).exp2();
+    let first = (0..below).map(|i| series(below, i));
+    first.chain((0..heads - below).map(|i| series(2 * below, 2 * i))).collect()
 }
 
 /// Why a file cannot be run.

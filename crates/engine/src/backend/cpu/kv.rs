@@ -135,10 +135,6 @@ impl KvCache {
         KvHeads { heads: layer.heads, head_dim: layer.shape.head_dim }
     }
 
-    pub(crate) fn layers(&self) -> usize {
-        self.layers.len()
-    }
-
     pub(super) fn head(&self, layer: usize, head: usize) -> HeadCache<'_> {
         let Layer { shape, data, .. } = &self.layers[layer];
         match data {

@@ -29,6 +29,23 @@ impl Matrix {
         self.columns
     }
 
+    /// The rows of `range`, in place. Panics if it leaves the matrix.
+    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let row_bytes = self.bytes.len() / self.rows.max(1);
+        let bytes = self.bytes.slice(range.start * row_bytes..range.end * row_bytes);
+        Self { bytes, rows: range.len(), ..*self }
+    }
+
+    /// Bytes of the weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether both are the same weights in memory.
+    pub(crate) fn shares(&self, other: &Self) -> bool {
+        std::ptr::eq(&*self.bytes, &*other.bytes)
+    }
+
     pub(super) fn weights(&self) -> Weights<'_> {
         Weights::new(self.format, &self.bytes, self.rows, self.columns)
             .expect("checked when the matrix was made")

@@ -1,7 +1,10 @@
 //! The CPU: kernels on a pool of threads.
 
+mod conv;
 mod kv;
 mod matrix;
+mod moe;
+mod pointwise;
 mod pool;
 
 use std::fmt;
@@ -13,9 +16,11 @@ use firecrest_kernels::ops::{
     panel_runs,
 };
 
+pub(crate) use conv::ConvCache;
 pub use kv::KvFormat;
 pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
+pub(crate) use moe::{Experts, Gating, Routes, Routing};
 use pool::Pool;
 
 /// Rows of weights in a task. A multiple of the 16 rows of a panel; small enough that a preempted thread holds up the
@@ -243,19 +248,6 @@ impl Cpu {
             product.compute(up, rows.clone(), up_out, &mut worker.panel);
             for (t, up) in worker.columns.chunks_exact(rows.len()).enumerate() {
                 ops::activate_gated(product.isa, activation, out.row_mut(t), up);
-            }
-        });
-    }
-
-    /// Normalises each head of each token (QK-norm).
-    pub(crate) fn norm_heads(&mut self, norm: &crate::nn::Norm, x: &mut Buffer) {
-        let isa = self.isa;
-        let columns = x.columns();
-        self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |worker, _, row| {
-            for head in row.chunks_exact_mut(norm.len()) {
-                worker.columns.clear();
-                worker.columns.extend_from_slice(head);
-                norm.apply(isa, &worker.columns, head);
             }
         });
     }

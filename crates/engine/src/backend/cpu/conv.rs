@@ -1,0 +1,154 @@
+//! Short causal convolutions in each channel, with the past that they reach back to.
+//!
+//! What a layer convolves is kept for the last [`RING`] positions, and at every multiple of [`MARK`] for the few before
+//! it. So a cache that is cut goes back exactly if that is near, else to a mark a little before.
+
+use super::{Buffer, Cpu};
+
+/// Positions that are kept in full.
+const RING: usize = 128;
+
+/// Distance of the positions to return to from afar.
+const MARK: usize = 32;
+
+/// What the short convolution of one layer has seen.
+#[derive(Debug)]
+pub(crate) struct ConvCache {
+    dim: usize,
+    /// Positions before its own that an output depends on; fewer than [`MARK`].
+    past: usize,
+    /// Position `p` in row `p % RING`.
+    ring: Vec<f32>,
+    /// The oldest position that the ring still holds.
+    oldest: usize,
+    /// For each multiple of [`MARK`] from the second on, the `past` positions before it.
+    marks: Vec<f32>,
+    /// Whether a mark is set.
+    marked: Vec<bool>,
+}
+
+impl ConvCache {
+    /// The most positions that a convolution may span.
+    pub(crate) const MAX_TAPS: usize = MARK;
+
+    /// Of `capacity` positions, for convolutions over `taps` of them, at most [`ConvCache::MAX_TAPS`].
+    pub(crate) fn new(dim: usize, taps: usize, capacity: usize) -> Self {
+        let (past, marks) = (taps - 1, capacity / MARK);
+        Self {
+            dim,
+            past,
+            ring: vec![0.0; RING * dim],
+            oldest: 0,
+            marks: vec![0.0; marks * past * dim],
+            marked: vec![false; marks],
+        }
+    }
+
+    /// Bytes that a cache takes.
+    pub(crate) fn bytes(dim: usize, taps: usize, capacity: usize) -> Option<usize> {
+        let rows = (capacity / MARK).checked_mul(taps - 1)?.checked_add(RING)?;
+        rows.checked_mul(dim)?.checked_mul(size_of::<f32>())
+    }
+
+    fn row(&self, position: usize) -> &[f32] {
+        &self.ring[position % RING * self.dim..][..self.dim]
+    }
+
+    /// Keeps what is convolved at `position`, the next one.
+    fn push(&mut self, position: usize, row: &[f32]) {
+        let dim = self.dim;
+        self.ring[position % RING * dim..][..dim].copy_from_slice(row);
+        self.oldest = self.oldest.max((position + 1).saturating_sub(RING));
+        let next = position + 1;
+        if next.is_multiple_of(MARK) && next / MARK <= self.marked.len() {
+            let i = next / MARK - 1;
+            for j in 0..self.past {
+                let at = (next - self.past + j) % RING * dim;
+                self.marks[(i * self.past + j) * dim..][..dim].copy_from_slice(&self.ring[at..at + dim]);
+            }
+            self.marked[i] = true;
+        }
+    }
+
+    /// The largest length, at most `len`, to which [`ConvCache::truncate`] can go back.
+    pub(crate) fn reachable(&self, len: usize) -> usize {
+        if self.oldest == 0 || len >= self.oldest + self.past {
+            return len;
+        }
+        let mut marks = self.marked[..(len / MARK).min(self.marked.len())].iter();
+        marks.rposition(|&marked| marked).map_or(0, |i| (i + 1) * MARK)
+    }
+
+    /// Forgets the positions from `len` on, which [`ConvCache::reachable`] has returned.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if self.oldest == 0 || len >= self.oldest + self.past {
+            return;
+        }
+        if len == 0 {
+            self.oldest = 0;
+            return;
+        }
+        let dim = self.dim;
+        for j in 0..self.past {
+            let at = (len - self.past + j) % RING * dim;
+            let from = ((len / MARK - 1) * self.past + j) * dim;
+            self.ring[at..at + dim].copy_from_slice(&self.marks[from..from + dim]);
+        }
+        self.oldest = len - self.past;
+    }
+
+    /// Renumbers the positions from `keep + discard` up to `len` to start at `keep`.
+    pub(crate) fn shift(&mut self, keep: usize, discard: usize, len: usize) {
+        let (dim, end) = (self.dim, len - discard);
+        let before = keep.saturating_sub(self.past)..keep;
+        let seam: Vec<f32> = before.clone().flat_map(|position| self.row(position).to_vec()).collect();
+        let has_seam = before.start >= self.oldest && end - before.start <= RING;
+        let first = self.oldest.max(keep + discard) - discard;
+        self.ring.rotate_left(discard % RING * dim);
+        // The rows of earlier positions have moved too, where nothing looks for them.
+        self.oldest = first;
+        if has_seam && first == keep {
+            for (position, row) in before.clone().zip(seam.chunks_exact(dim)) {
+                self.ring[position % RING * dim..][..dim].copy_from_slice(row);
+            }
+            self.oldest = before.start;
+        }
+        let kept = (keep / MARK).min(self.marked.len());
+        self.marked[kept..].fill(false);
+    }
+}
+
+impl Cpu {
+    /// `out[t] = c[t] * Σ_j taps[j] · (b * x)[t - past + j]` in each channel, for positions from `first` on.
+    ///
+    /// `bcx` is `[tokens, 3 * dim]` with `b`, `c` and `x` side by side; `taps` is `[dim, past + 1]`.
+    pub(crate) fn short_conv(
+        &mut self,
+        bcx: &mut Buffer,
+        taps: &[f32],
+        cache: &mut ConvCache,
+        first: usize,
+        out: &mut Buffer,
+    ) {
+        let (dim, past) = (cache.dim, cache.past);
+        out.reshape(bcx.tokens(), dim);
+        let rows = bcx.data_mut().chunks_exact_mut(3 * dim).zip(out.data_mut().chunks_exact_mut(dim));
+        for (t, (bcx, out)) in rows.enumerate() {
+            let position = first + t;
+            let (b, rest) = bcx.split_at_mut(dim);
+            let (c, x) = rest.split_at(dim);
+            b.iter_mut().zip(x).for_each(|(b, x)| *b *= x);
+            cache.push(position, b);
+            out.fill(0.0);
+            for j in 0..=past {
+                // Before the first position there is nothing.
+                let Some(at) = (position + j).checked_sub(past) else { continue };
+                let row = cache.row(at);
+                for ((out, taps), x) in out.iter_mut().zip(taps.chunks_exact(past + 1)).zip(row) {
+                    *out += taps[j] * x;
+                }
+            }
+            out.iter_mut().zip(c).for_each(|(out, c)| *out *= c);
+        }
+    }
+}

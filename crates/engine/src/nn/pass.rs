@@ -1,0 +1,253 @@
+//! The forward pass of every decoder.
+
+use super::rope::Rope;
+use super::spec::{
+    AttentionSpec, DecoderSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, Residual, RouterInput,
+};
+use super::tensors::Norm;
+use super::weights::{
+    AttentionWeights, DecoderWeights, ExpertsWeights, FfnWeights, LayerWeights, MixerWeights,
+};
+use crate::backend::{Attention, Buffer, ConvCache, Cpu, Experts, Input, KvCache, Routes, Turns};
+
+/// What is kept of earlier tokens.
+#[derive(Debug)]
+pub(super) struct Caches {
+    pub(super) kv: KvCache,
+    /// For each layer that convolves.
+    pub(super) conv: Vec<Option<ConvCache>>,
+}
+
+/// Activations, reused from token to token.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    /// The residual stream, `[tokens, dim]`.
+    pub(super) x: Buffer,
+    /// What a sublayer adds to it.
+    delta: Buffer,
+    /// What the first of two parallel sublayers adds.
+    first_delta: Buffer,
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    mixed: Buffer,
+    hidden: Buffer,
+    up: Buffer,
+    pub(super) logits: Buffer,
+    positions: Vec<u32>,
+    /// For each rope.
+    turns: Vec<Turns>,
+    routes: Routes,
+}
+
+/// All layers for tokens at positions from `first` on; leaves the residual stream in `buffers.x`. Returns how many bytes
+/// of matrices it read in layers.
+pub(super) fn layers(
+    spec: &DecoderSpec,
+    weights: &DecoderWeights,
+    cpu: &mut Cpu,
+    caches: &mut Caches,
+    ropes: &[Rope],
+    first: usize,
+    tokens: &[u32],
+    buffers: &mut Buffers,
+) -> usize {
+    embed(spec, weights, cpu, first, tokens, buffers);
+    buffers.turns.resize_with(ropes.len(), Turns::default);
+    for (rope, turns) in ropes.iter().zip(&mut buffers.turns) {
+        rope.turns(first, tokens.len(), turns);
+    }
+    let mut bytes = 0;
+    for (i, (layer, weights)) in spec.layers.iter().zip(&weights.layers).enumerate() {
+        if let (FfnSpec::Experts(spec), FfnWeights::Experts(experts)) = (&layer.ffn, &weights.ffn)
+            && spec.router_input == RouterInput::Layer
+        {
+            route(spec, experts, None, cpu, buffers);
+        }
+        mix(layer, weights, cpu, caches, ropes, i, first, buffers);
+        finish(layer, weights.mixer_post_norm.as_ref(), cpu, buffers);
+        match layer.residual {
+            Residual::Sequential => cpu.add(&mut buffers.x, &buffers.delta),
+            Residual::Parallel => std::mem::swap(&mut buffers.delta, &mut buffers.first_delta),
+        }
+        bytes += weights.bytes + ffn(&layer.ffn, weights, cpu, buffers);
+        finish(layer, weights.ffn_post_norm.as_ref(), cpu, buffers);
+        if layer.residual == Residual::Parallel {
+            cpu.add(&mut buffers.x, &buffers.first_delta);
+        }
+        cpu.add(&mut buffers.x, &buffers.delta);
+    }
+    bytes
+}
+
+/// The logits of the tokens in `buffers.x`.
+pub(super) fn logits(spec: &DecoderSpec, weights: &DecoderWeights, cpu: &mut Cpu, buffers: &mut Buffers) {
+    let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
+    cpu.project(input, &mut [weights.output.onto(&mut buffers.logits)]);
+    if spec.logit_scale != 1.0 {
+        cpu.scale(&mut buffers.logits, spec.logit_scale);
+    }
+    if let Some(cap) = spec.logit_cap {
+        cpu.soft_cap(&mut buffers.logits, cap);
+    }
+}
+
+/// `x = norm(scale * embedding[token] + position_embedding[position])`.
+fn embed(
+    spec: &DecoderSpec,
+    weights: &DecoderWeights,
+    cpu: &mut Cpu,
+    first: usize,
+    tokens: &[u32],
+    buffers: &mut Buffers,
+) {
+    let Buffers { x, delta, positions, .. } = buffers;
+    cpu.embed(&weights.embedding, tokens, spec.embedding.scale, x);
+    if let Some(table) = &weights.positions {
+        positions.clear();
+        // The context holds no more positions than the table.
+        positions.extend((first..first + tokens.len()).map(|position| position as u32));
+        cpu.embed(table, positions, 1.0, delta);
+        cpu.add(x, delta);
+    }
+    if let Some(norm) = &weights.embedding_norm {
+        cpu.norm_groups(norm, x);
+    }
+}
+
+/// What a sublayer does last to what it adds.
+fn finish(layer: &LayerSpec, norm: Option<&Norm>, cpu: &mut Cpu, buffers: &mut Buffers) {
+    if let Some(norm) = norm {
+        cpu.norm_groups(norm, &mut buffers.delta);
+    }
+    if layer.residual_scale != 1.0 {
+        cpu.scale(&mut buffers.delta, layer.residual_scale);
+    }
+}
+
+/// `delta = mixer(norm(x))`.
+fn mix(
+    layer: &LayerSpec,
+    weights: &LayerWeights,
+    cpu: &mut Cpu,
+    caches: &mut Caches,
+    ropes: &[Rope],
+    index: usize,
+    first: usize,
+    buffers: &mut Buffers,
+) {
+    let norm = weights.mixer_norm.as_ref();
+    match (&layer.mixer, &weights.mixer, &mut caches.conv[index]) {
+        (MixerSpec::Attention(spec), MixerWeights::Attention(weights), _) => {
+            attention(spec, weights, norm, cpu, &mut caches.kv, ropes, index, first, buffers);
+        }
+        (_, MixerWeights::ShortConv { input, taps, output }, Some(cache)) => {
+            let Buffers { x, delta, hidden, mixed, .. } = buffers;
+            cpu.project(Input { x, norm }, &mut [input.onto(hidden)]);
+            cpu.short_conv(hidden, taps, cache, first, mixed);
+            cpu.project(Input { x: mixed, norm: None }, &mut [output.onto(delta)]);
+        }
+        _ => unreachable!("weights and caches are made by the spec"),
+    }
+}
+
+/// `delta = output(attend(q(norm(x)), k(norm(x)), v(norm(x))))`.
+fn attention(
+    spec: &AttentionSpec,
+    weights: &AttentionWeights,
+    norm: Option<&Norm>,
+    cpu: &mut Cpu,
+    cache: &mut KvCache,
+    ropes: &[Rope],
+    index: usize,
+    first: usize,
+    buffers: &mut Buffers,
+) {
+    let Buffers { x, delta, q, k, v, mixed, turns, .. } = buffers;
+    cpu.project(Input { x, norm }, &mut [weights.q.onto(q), weights.k.onto(k), weights.v.onto(v)]);
+    if let Some(norm) = &weights.q_norm {
+        cpu.norm_groups(norm, q);
+    }
+    if let Some(norm) = &weights.k_norm {
+        cpu.norm_groups(norm, k);
+    }
+    let attention = Attention {
+        heads: spec.heads,
+        scale: spec.scale,
+        soft_cap: spec.soft_cap,
+        window: spec.window,
+        rope: spec.rope.map(|rope| (ropes[rope].layout, &turns[rope])),
+        slopes: weights.slopes.as_deref(),
+    };
+    cpu.attend(attention, [q, k, v], cache, index, first, mixed);
+    cpu.project(Input { x: mixed, norm: None }, &mut [weights.output.onto(delta)]);
+}
+
+/// `delta = ffn(norm(x))`. Returns how many bytes of matrices it read besides those that every token uses.
+fn ffn(spec: &FfnSpec, weights: &LayerWeights, cpu: &mut Cpu, buffers: &mut Buffers) -> usize {
+    let norm = weights.ffn_norm.as_ref();
+    match (spec, &weights.ffn) {
+        (FfnSpec::Gated { activation, .. }, FfnWeights::Gated { gate, up, down }) => {
+            let Buffers { x, delta, hidden, up: up_out, .. } = buffers;
+            let input = Input { x, norm };
+            if gate.bias.is_none() && up.bias.is_none() {
+                cpu.gated(input, &gate.matrix, &up.matrix, *activation, hidden);
+            } else {
+                cpu.project(input, &mut [gate.onto(hidden), up.onto(up_out)]);
+                cpu.activate_gated(*activation, hidden, up_out);
+            }
+            cpu.project(Input { x: hidden, norm: None }, &mut [down.onto(delta)]);
+            0
+        }
+        (FfnSpec::Plain { activation, .. }, FfnWeights::Plain { up, down }) => {
+            let Buffers { x, delta, hidden, .. } = buffers;
+            cpu.project(Input { x, norm }, &mut [up.onto(hidden)]);
+            cpu.activate(*activation, hidden);
+            cpu.project(Input { x: hidden, norm: None }, &mut [down.onto(delta)]);
+            0
+        }
+        (FfnSpec::Experts(spec), FfnWeights::Experts(weights)) => experts(spec, weights, norm, cpu, buffers),
+        _ => unreachable!("weights are made by the spec"),
+    }
+}
+
+/// Chooses the experts of each token by the scores `router(norm(x))`.
+fn route(
+    spec: &ExpertsSpec,
+    weights: &ExpertsWeights,
+    norm: Option<&Norm>,
+    cpu: &mut Cpu,
+    buffers: &mut Buffers,
+) {
+    let Buffers { x, up, routes, .. } = buffers;
+    cpu.project(Input { x, norm }, &mut [weights.router.onto(up)]);
+    routes.decide(up, spec.routing, weights.bias.as_deref());
+}
+
+/// `delta = Σ weight · expert(norm(x)) + shared(norm(x))`. Returns the bytes of the experts that were chosen.
+fn experts(
+    spec: &ExpertsSpec,
+    weights: &ExpertsWeights,
+    norm: Option<&Norm>,
+    cpu: &mut Cpu,
+    buffers: &mut Buffers,
+) -> usize {
+    if spec.router_input == RouterInput::Ffn {
+        route(spec, weights, norm, cpu, buffers);
+    }
+    let Buffers { x, delta, hidden, up, mixed, routes, .. } = buffers;
+    let input = Input { x, norm };
+    let experts =
+        Experts { gate: &weights.gate, up: &weights.up, down: &weights.down, activation: spec.activation };
+    cpu.experts(input, experts, routes, delta);
+    if let Some(shared) = &weights.shared {
+        cpu.gated(input, &shared.gate, &shared.up, spec.activation, hidden);
+        cpu.project(Input { x: hidden, norm: None }, &mut [shared.down.onto(mixed)]);
+        if let Some(scale) = &shared.scale {
+            cpu.project(input, &mut [scale.onto(up)]);
+            cpu.scale_by_sigmoid(mixed, up);
+        }
+        cpu.add(delta, mixed);
+    }
+    routes.experts() * weights.expert_bytes()
+}
