@@ -36,6 +36,13 @@ pub(crate) fn details(stats: &Stats, end: FinishReason, model: &Decoder, loading
         format!("context: {} of {} positions", model.len(), model.capacity()),
         format!("threads: {}, instruction set: {}", model.threads(), model.isa()),
     ];
+    if let Some(read) = model.weight_bytes_per_token() {
+        lines.push(format!(
+            "weights read per token: {} of {}",
+            units::bytes(read),
+            units::bytes(model.weight_bytes())
+        ));
+    }
     if stats.discarded_tokens > 0 {
         lines.push(format!("forgotten: {} tokens of the prompt", stats.discarded_tokens));
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use firecrest::backend::{Activations, CpuOptions, IsaKind, KvFormat};
 use firecrest::generate::LanguageModel;
-use firecrest::gguf::{Metadata, Writer};
+use firecrest::gguf::{Format, Metadata, Writer};
 use firecrest::{ContextOptions, LoadError, Model};
 
 struct Case {
@@ -216,5 +216,108 @@ fn shifting_a_single_layer_of_keys_is_a_turn_back() {
         decoder.submit(&[case.ids[0]]).unwrap();
         assert!(decoder.logits().unwrap().iter().all(|x| x.is_finite()), "{}", case.name);
         assert!(decoder.shift(10, 100).is_err());
+    }
+}
+
+/// The model with all matrices that allow it in another format.
+fn quantized(model: &Model, format: Format) -> Model {
+    let gguf = model.gguf();
+    let mut writer = Writer::with_metadata(gguf.metadata().clone());
+    for info in gguf.tensors() {
+        let bytes = gguf.tensor_bytes(info);
+        let columns = info.shape[0];
+        let small = info.shape.len() < 2 || info.name.contains("norm") || info.name.contains("conv.weight");
+        let Some(row_bytes) = format.row_bytes(columns).filter(|_| !small) else {
+            writer.tensor(&info.name, info.format, &info.shape, bytes).unwrap();
+            continue;
+        };
+        let mut values = vec![0.0; info.shape.iter().product()];
+        info.format.dequantize(&bytes, &mut values);
+        let mut rows = vec![0; values.len() / columns * row_bytes];
+        for (row, out) in values.chunks_exact(columns).zip(rows.chunks_exact_mut(row_bytes)) {
+            format.quantize_row(row, out).unwrap();
+        }
+        writer.tensor(&info.name, format, &info.shape, rows).unwrap();
+    }
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes).unwrap();
+    Model::from_gguf_bytes(bytes).unwrap()
+}
+
+#[test]
+fn quantized_weights_and_activations_stay_close() {
+    for case in cases().into_iter().filter(|case| !case.quantized) {
+        let model = quantized(&case.model, Format::Q8_0);
+        let spread = rms_difference(&case.logits, &vec![0.0; case.logits.len()]);
+        let check = |what: &str, got: &[f32], want: &[f32], tolerance: f64| {
+            // Of the median position, as a rounding difference can lead a token to another expert.
+            let vocab = got.len() / case.ids.len();
+            let rows = got.chunks_exact(vocab).zip(want.chunks_exact(vocab));
+            let mut differences: Vec<_> = rows.map(|(a, b)| rms_difference(a, b) / spread).collect();
+            differences.sort_by(f64::total_cmp);
+            let median = differences[differences.len() / 2];
+            assert!(median < tolerance, "{}, {what}: {median}", case.name);
+        };
+        let exact = all_logits(&model, &options(Activations::F32, KvFormat::F32), &case.ids);
+        check("8-bit weights", &exact, &case.logits, 0.1);
+        let mut options = options(Activations::Q8, KvFormat::F32);
+        let block = all_logits(&model, &options, &case.ids);
+        check("8-bit activations", &block, &exact, 0.1);
+        options.block = 1;
+        check("steps", &all_logits(&model, &options, &case.ids), &block, 0.01);
+    }
+}
+
+#[test]
+fn a_mixture_reads_the_chosen_experts_alone() {
+    let cases = cases();
+    let case = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+    let read = |case: &Case| {
+        let mut decoder = case.model.decoder(&options(Activations::F32, KvFormat::F32)).unwrap();
+        assert_eq!(decoder.weight_bytes_per_token(), None);
+        decoder.submit(&case.ids).unwrap();
+        assert_eq!(decoder.weight_bytes_per_token(), None);
+        decoder.submit(&case.ids[..1]).unwrap();
+        decoder.submit(&case.ids[..1]).unwrap();
+        decoder.weight_bytes_per_token().unwrap()
+    };
+    let bytes = |case: &Case, part: &str| -> u64 {
+        let gguf = case.model.gguf();
+        let tensors = gguf.tensors().iter().filter(|info| info.shape.len() > 1 && info.name.contains(part));
+        tensors.map(|info| gguf.tensor_bytes(info).len() as u64).sum()
+    };
+    // All matrices, where the output is the embedding.
+    assert_eq!(read(case("qwen3")), bytes(case("qwen3"), ""));
+    // Two experts of four.
+    for name in ["mixtral", "qwen3moe"] {
+        let case = case(name);
+        assert_eq!(read(case), bytes(case, "") - bytes(case, "_exps") / 2, "{name}");
+    }
+}
+
+#[test]
+fn convolutions_go_back_to_where_they_can() {
+    for case in cases().into_iter().filter(|case| case.name.starts_with("lfm2")) {
+        let mut options = options(Activations::F32, KvFormat::F32);
+        options.capacity = Some(512);
+        let ids: Vec<u32> = case.ids.iter().copied().cycle().take(400).collect();
+        let want = all_logits(&case.model, &options, &ids);
+        let vocab = want.len() / ids.len();
+        let mut decoder = case.model.decoder(&options).unwrap();
+        for len in [399, 300, 270, 40, 33, 31, 400, 3, 1] {
+            if decoder.len() < ids.len() {
+                decoder.submit(&ids[decoder.len()..]).unwrap();
+            }
+            decoder.truncate(len);
+            // Never further than a mark before.
+            assert!(decoder.len() <= len && decoder.len() + 32 > len, "{len}: {}", decoder.len());
+            let end = (len + 5).min(ids.len());
+            if decoder.len() < end {
+                decoder.submit(&ids[decoder.len()..end]).unwrap();
+                let difference =
+                    largest_difference(decoder.logits().unwrap(), &want[(end - 1) * vocab..end * vocab]);
+                assert!(difference < 1e-4, "{}, {len}: {difference}", case.name);
+            }
+        }
     }
 }

@@ -86,7 +86,7 @@ fn stats_tell_more() {
     let ran =
         firecrest(on_tiny(&["run", "--temperature", "0", "-n", "3", "--stats", "--threads", "1", PROMPT]));
     assert_eq!(ran.ok(), expected(3));
-    for part in ["ended by: length", "loading: ", "context: 11 of 256", "threads: 1, "] {
+    for part in ["ended by: length", "loading: ", "context: 11 of 256", "threads: 1, ", "read per token: "] {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
 }

@@ -152,3 +152,65 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIM: usize = 3;
+
+    fn row(token: usize) -> [f32; DIM] {
+        [token as f32, -(token as f32), 1.0 / (token + 1) as f32]
+    }
+
+    /// Checks that the rows that the next position needs are those of `tokens`.
+    fn check(cache: &ConvCache, tokens: &[usize]) {
+        for at in tokens.len().saturating_sub(cache.past)..tokens.len() {
+            assert_eq!(cache.row(at), row(tokens[at]), "position {at} of {}", tokens.len());
+        }
+    }
+
+    #[test]
+    fn a_cut_goes_back_exactly_or_to_a_mark() {
+        for taps in [1, 3, 4, 32] {
+            let (mut cache, mut tokens) = (ConvCache::new(DIM, taps, 600), Vec::new());
+            for (round, cut) in [590, 500, 470, 300, 60, 40, 31, 0, 400, 280, 270, 33].into_iter().enumerate()
+            {
+                for token in tokens.len()..600 {
+                    cache.push(tokens.len(), &row(1000 * round + token));
+                    tokens.push(1000 * round + token);
+                }
+                let len = cache.reachable(cut);
+                assert!(len == cut || (len < cut && len % MARK == 0 && len + MARK > cut), "{len} of {cut}");
+                assert!(len == cut || cut < 600 - RING + taps, "{cut} is near");
+                cache.truncate(len);
+                tokens.truncate(len);
+                check(&cache, &tokens);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shift_keeps_what_comes_next() {
+        for (keep, discard, len) in
+            [(0, 5, 24), (2, 5, 24), (10, 13, 24), (4, 150, 300), (0, 300, 300), (290, 5, 300)]
+        {
+            let mut cache = ConvCache::new(DIM, 3, 600);
+            let mut tokens: Vec<usize> = (0..len).collect();
+            tokens.iter().for_each(|&token| cache.push(token, &row(token)));
+            cache.shift(keep, discard, len);
+            tokens.drain(keep..keep + discard);
+            check(&cache, &tokens);
+            for token in 1000..1100 {
+                cache.push(tokens.len(), &row(token));
+                tokens.push(token);
+                check(&cache, &tokens);
+            }
+            let len = cache.reachable(tokens.len() - 20);
+            assert_eq!(len, tokens.len() - 20);
+            cache.truncate(len);
+            tokens.truncate(len);
+            check(&cache, &tokens);
+        }
+    }
+}

@@ -229,3 +229,49 @@ fn segment_views<'a>(
     }
     views
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTING: Routing = Routing { used: 2, gating: Gating::Softmax, normalise: true, scale: 1.0 };
+
+    fn decide(tokens: &[&[f32]], routing: Routing, bias: Option<&[f32]>) -> Vec<(usize, usize, f32)> {
+        let mut scores = Buffer::default();
+        scores.reshape(tokens.len(), tokens[0].len());
+        scores.data_mut().copy_from_slice(&tokens.concat());
+        let mut routes = Routes::default();
+        routes.decide(&scores, routing, bias);
+        assert_eq!(routes.segments().map(|(_, choices)| choices.len()).sum::<usize>(), routes.choices.len());
+        assert_eq!(routes.segments().count(), routes.experts());
+        routes.choices.iter().map(|choice| (choice.expert, choice.token, choice.weight)).collect()
+    }
+
+    #[test]
+    fn the_largest_are_chosen_by_expert_then_token() {
+        let chosen = decide(&[&[0.0, 3.0, 1.0], &[5.0, 0.0, 5.0]], ROUTING, None);
+        let order: Vec<_> = chosen.iter().map(|&(expert, token, _)| (expert, token)).collect();
+        assert_eq!(order, [(0, 1), (1, 0), (2, 0), (2, 1)]);
+        let near = |got: f32, want: f32| assert!((got - want).abs() < 1e-6, "{got} {want}");
+        near(chosen[0].2, 0.5);
+        near(chosen[1].2, 1.0 / (1.0 + (-2.0f32).exp()));
+        let all = decide(&[&[0.0, 0.0, 0.0]], Routing { normalise: false, scale: 6.0, ..ROUTING }, None);
+        assert_eq!(all.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 1]);
+        near(all[0].2, 2.0);
+    }
+
+    #[test]
+    fn a_bias_changes_the_choice_but_not_the_weights() {
+        let routing = Routing { used: 1, gating: Gating::Sigmoid, normalise: false, ..ROUTING };
+        let chosen = decide(&[&[0.0, 2.0]], routing, Some(&[1.0, 0.0]));
+        assert_eq!(chosen, [(0, 0, 0.5)]);
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_still_choose_different_experts() {
+        for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let chosen = decide(&[&[score; 3]], ROUTING, None);
+            assert_eq!(chosen.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 1], "{score}");
+        }
+    }
+}

@@ -154,7 +154,8 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
                         let line = isa.load(&run.codes[q]);
                         unrolled!(t < T, {
                             let quads = tokens[t][c].codes[g / 2].as_chunks::<4>().0;
-                            sums[t] = dot::<I, SIGNED>(isa, sums[t], line, isa.splat4(&quads[8 * (g % 2) + q]));
+                            sums[t] =
+                                dot::<I, SIGNED>(isa, sums[t], line, isa.splat4(&quads[8 * (g % 2) + q]));
                         });
                     }
                     let at = groups * g + part;
