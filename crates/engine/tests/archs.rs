@@ -296,6 +296,32 @@ fn a_mixture_reads_the_chosen_experts_alone() {
 }
 
 #[test]
+fn experts_may_have_tensors_of_their_own() {
+    let case = cases().into_iter().find(|case| case.name == "mixtral").unwrap();
+    let gguf = case.model.gguf();
+    let mut writer = Writer::with_metadata(gguf.metadata().clone());
+    for info in gguf.tensors() {
+        let bytes = gguf.tensor_bytes(info);
+        match info.name.strip_suffix("_exps.weight") {
+            None => writer.tensor(&info.name, info.format, &info.shape, bytes).unwrap(),
+            Some(part) => {
+                for expert in 0..info.shape[2] {
+                    let size = bytes.len() / info.shape[2];
+                    let name = format!("{part}.{expert}.weight");
+                    let bytes = bytes.slice(expert * size..(expert + 1) * size);
+                    writer.tensor(name, info.format, &info.shape[..2], bytes).unwrap();
+                }
+            }
+        }
+    }
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes).unwrap();
+    let model = Model::from_gguf_bytes(bytes).unwrap();
+    let got = all_logits(&model, &options(Activations::F32, KvFormat::F32), &case.ids);
+    assert!(largest_difference(&got, &case.logits) < 2e-4);
+}
+
+#[test]
 fn convolutions_go_back_to_where_they_can() {
     for case in cases().into_iter().filter(|case| case.name.starts_with("lfm2")) {
         let mut options = options(Activations::F32, KvFormat::F32);

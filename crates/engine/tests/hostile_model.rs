@@ -1,9 +1,12 @@
 //! Models whose metadata or tensors cannot be: each is a typed error that names what is wrong.
 
+use std::fs;
+use std::num::NonZero;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firecrest::backend::KvFormat;
+use firecrest::generate::LanguageModel;
 use firecrest::gguf::{Array, Gguf, Metadata, Value, Writer};
 use firecrest::{ContextOptions, Model};
 
@@ -13,7 +16,14 @@ fn sound() -> Gguf {
 
 /// The sound model with other metadata, and without the tensors that `keep` refuses.
 fn load_changed(change: impl FnOnce(&mut Metadata), keep: impl Fn(&str) -> bool) -> Result<Model, String> {
-    let gguf = sound();
+    changed(&sound(), change, keep)
+}
+
+fn changed(
+    gguf: &Gguf,
+    change: impl FnOnce(&mut Metadata),
+    keep: impl Fn(&str) -> bool,
+) -> Result<Model, String> {
     let mut metadata = gguf.metadata().clone();
     change(&mut metadata);
     let mut writer = Writer::with_metadata(metadata);
@@ -125,5 +135,57 @@ fn a_context_that_no_memory_holds() {
         options.kv_format = KvFormat::F32;
         let error = model.decoder(&options).unwrap_err();
         assert!(error.to_string().contains("context"), "{error}");
+    }
+}
+
+/// A model that loads in spite of a change has to run: to whatever logits.
+fn run(model: Result<Model, String>) -> bool {
+    let Ok(model) = model else { return false };
+    let mut options = ContextOptions::default();
+    options.capacity = Some(8);
+    options.cpu.threads = NonZero::new(1);
+    let mut decoder = model.decoder(&options).unwrap();
+    let tokens = [1, 2, 3, 4].map(|id| id % decoder.vocab_size() as u32);
+    let tokens = &tokens[..tokens.len().min(decoder.capacity())];
+    decoder.submit(tokens).unwrap();
+    assert_eq!(decoder.logits().unwrap().len(), decoder.vocab_size());
+    decoder.truncate(1);
+    decoder.shift(0, 1).unwrap();
+    true
+}
+
+#[test]
+fn every_architecture_bears_lost_tensors_and_odd_numbers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.extension().is_some_and(|e| e == "gguf")) {
+        if fs::metadata(&path).unwrap().len() > 100_000 {
+            continue;
+        }
+        let gguf = Gguf::open(&path).unwrap();
+        let mut lost = 0;
+        for info in gguf.tensors() {
+            lost += usize::from(!run(changed(&gguf, |_| {}, |name| name != info.name)));
+        }
+        // Biases may be absent, and so may some weights: the output's, where it is the embedding.
+        let weights = gguf.tensors().iter().filter(|info| info.name.ends_with(".weight")).count();
+        assert!(4 * lost > 3 * weights, "{}", path.display());
+        let architecture = gguf.metadata().architecture().unwrap().to_string();
+        for (key, _) in gguf.metadata().iter().filter(|(key, _)| key.starts_with(&architecture)) {
+            run(changed(&gguf, |m| drop(m.remove(key)), |_| true));
+            let values: [Value; 8] = [
+                0u32.into(),
+                1u32.into(),
+                3u32.into(),
+                u32::MAX.into(),
+                (-1i32).into(),
+                1e30f32.into(),
+                true.into(),
+                vec![1u32, 0].into(),
+            ];
+            for value in values {
+                run(changed(&gguf, |m| m.insert(key, value), |_| true));
+            }
+        }
     }
 }

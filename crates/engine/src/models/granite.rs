@@ -1,4 +1,5 @@
-//! Granite 3: LLaMA with factors of the embeddings, of what sublayers add, of the scores and of the logits. Source:
+//! Granite 3, with and without experts: LLaMA with factors of the embeddings, of what sublayers add, of the scores and of
+//! the logits. Source:
 //! huggingface.co/ibm-granite.
 
 use super::Hyperparameters;

@@ -4,7 +4,8 @@ use crate::backend::{Activation, ConvCache, Gating, RopeLayout, Routing};
 use crate::gguf::{Gguf, Metadata, Value};
 use crate::nn::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, LoadError,
-    MixerSpec, NormSpec, Residual, RopeFactors, RopeScaling, RopeSpec, RouterInput, Yarn, optional_vector,
+    MixerSpec, NormSpec, Residual, RopeFactors, RopeScaling, RopeSpec, RouterInput, SharedExpert, Yarn,
+    optional_vector,
 };
 
 /// The largest number of heads, of layers, of values in a head and of experts that can be.
@@ -144,12 +145,12 @@ impl<'a> Hyperparameters<'a> {
             // Reading it as a single value gives the error that names the key.
             self.count(name, 0).map(|_| Vec::new())
         };
-        let hidden = self.counts("feed_forward_length", layers, 1 << 24)?;
-        // Mixtures of experts may do without.
-        let hidden = match hidden {
-            None if self.metadata().get(&self.key("expert_feed_forward_length")).is_some() => vec![0; layers],
-            None => missing("feed_forward_length")?,
+        let hidden = match self.counts("feed_forward_length", layers, 1 << 24)? {
             Some(hidden) => hidden,
+            None => match (0..layers).map(|i| self.neurons(i)).collect() {
+                Some(hidden) => hidden,
+                None => missing("feed_forward_length")?,
+            },
         };
         let heads = match self.counts("attention.head_count", layers, MAX_COUNT)? {
             None => missing("attention.head_count")?,
@@ -191,7 +192,8 @@ impl<'a> Hyperparameters<'a> {
                     soft_cap: None,
                     window,
                     rope: ropes.as_ref().map(|_| 0),
-                    alibi: false,
+                    alibi: None,
+                    clamp: None,
                     qk_norm: None,
                 }),
             };
@@ -217,7 +219,29 @@ impl<'a> Hyperparameters<'a> {
         })
     }
 
-    /// The mixture of experts of every layer that has one.
+    /// The neurons of a layer as its tensors tell: some architectures have no key for that. Zero where a layer has
+    /// experts alone.
+    fn neurons(&self, layer: usize) -> Option<usize> {
+        if self.has_router(layer) {
+            return Some(0);
+        }
+        self.gguf.tensor(&format!("blk.{layer}.ffn_down.weight"))?.shape.first().copied()
+    }
+
+    fn has_router(&self, layer: usize) -> bool {
+        self.has_tensor(&format!("blk.{layer}.ffn_gate_inp.weight"))
+    }
+
+    /// Puts a mixture of experts into every layer whose router the file has.
+    pub(super) fn mixture(&self, spec: &mut DecoderSpec, experts: ExpertsSpec) {
+        for (i, layer) in spec.layers.iter_mut().enumerate() {
+            if self.has_router(i) {
+                layer.ffn = FfnSpec::Experts(experts.clone());
+            }
+        }
+    }
+
+    /// The mixture of experts that the file describes; whether weights add up to one if the file does not say it.
     pub(super) fn experts(&self, normalise: bool) -> Result<ExpertsSpec, LoadError> {
         let count = self.count("expert_count", MAX_COUNT)?;
         let gating = match self.count_or_zero("expert_gating_func", usize::MAX)? {
@@ -240,7 +264,9 @@ impl<'a> Hyperparameters<'a> {
                 scale: self.positive_or_zero("expert_weights_scale")?.unwrap_or(1.0),
             },
             router_input: RouterInput::Ffn,
-            shared: None,
+            shared: self
+                .count_or_zero("expert_shared_feed_forward_length", 1 << 24)?
+                .map(|hidden| SharedExpert { hidden, gated: false }),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use super::Hyperparameters;
 use crate::backend::RopeLayout;
-use crate::nn::{DecoderSpec, FfnSpec, LoadError, QkNorm};
+use crate::nn::{DecoderSpec, LoadError, QkNorm};
 
 pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = params.decoder(params.rms_norm()?, Some(RopeLayout::Halves))?;
@@ -16,8 +16,6 @@ pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadErro
 /// LFM2 with experts.
 pub(super) fn spec_moe(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = spec(params)?;
-    let dense = params.count_or_zero("leading_dense_block_count", usize::MAX)?.unwrap_or(0);
-    let experts = params.experts(true)?;
-    spec.layers.iter_mut().skip(dense).for_each(|layer| layer.ffn = FfnSpec::Experts(experts.clone()));
+    params.mixture(&mut spec, params.experts(true)?);
     Ok(spec)
 }

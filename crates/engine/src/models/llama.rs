@@ -4,13 +4,12 @@
 
 use super::Hyperparameters;
 use crate::backend::RopeLayout;
-use crate::nn::{DecoderSpec, FfnSpec, LoadError};
+use crate::nn::{DecoderSpec, LoadError};
 
 pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = params.decoder(params.rms_norm()?, Some(RopeLayout::Interleaved))?;
     if params.count_or_zero("expert_count", usize::MAX)?.is_some() {
-        let experts = params.experts(true)?;
-        spec.layers.iter_mut().for_each(|layer| layer.ffn = FfnSpec::Experts(experts.clone()));
+        params.mixture(&mut spec, params.experts(true)?);
     }
     Ok(spec)
 }

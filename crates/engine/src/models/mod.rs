@@ -31,14 +31,17 @@ decoders! {
     gpt2: "gpt2" => spec;
     gptj: "gptj" => spec;
     gptneox: "gptneox" => spec;
-    granite: "granite" => spec;
+    granite: "granite" => spec, "granitemoe" => spec;
     internlm2: "internlm2" => spec;
     lfm2: "lfm2" => spec, "lfm2moe" => spec_moe;
+    mpt: "mpt" => spec;
     nemotron: "nemotron" => spec;
     olmo2: "olmo2" => spec;
+    olmoe: "olmoe" => spec;
     openelm: "openelm" => spec;
     phi2: "phi2" => spec;
     phi3: "phi3" => spec;
+    qwen: "qwen" => spec;
     qwen2: "qwen2" => spec;
     qwen2moe: "qwen2moe" => spec;
     qwen3: "qwen3" => spec;

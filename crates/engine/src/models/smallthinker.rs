@@ -4,17 +4,17 @@
 
 use super::Hyperparameters;
 use crate::backend::{Activation, RopeLayout};
-use crate::nn::{DecoderSpec, ExpertsSpec, FfnSpec, LoadError, RouterInput};
+use crate::nn::{DecoderSpec, ExpertsSpec, LoadError, RouterInput};
 
 pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = params.decoder(params.rms_norm()?, Some(RopeLayout::Halves))?;
     let experts = params.experts(true)?;
-    let experts = FfnSpec::Experts(ExpertsSpec {
+    let experts = ExpertsSpec {
         activation: Activation::Relu,
         router_input: RouterInput::Layer,
         ..experts
-    });
-    spec.layers.iter_mut().for_each(|layer| layer.ffn = experts.clone());
+    };
+    params.mixture(&mut spec, experts);
     let windowed = params.windowed_layers(spec.layers.len(), 4, true)?;
     for (attention, windowed) in spec.attentions().zip(windowed) {
         if !windowed && attention.window.take().is_some() {

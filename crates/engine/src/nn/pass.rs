@@ -165,6 +165,9 @@ fn attention(
 ) {
     let Buffers { x, delta, q, k, v, mixed, turns, .. } = buffers;
     cpu.project(Input { x, norm }, &mut [weights.q.onto(q), weights.k.onto(k), weights.v.onto(v)]);
+    if let Some(limit) = spec.clamp {
+        [&mut *q, k, v].into_iter().for_each(|x| cpu.clamp(x, limit));
+    }
     if let Some(norm) = &weights.q_norm {
         cpu.norm_groups(norm, q);
     }

@@ -171,8 +171,10 @@ pub(crate) struct AttentionSpec {
     pub(crate) window: Option<usize>,
     /// Which of the decoder's rotary embeddings turns queries and keys.
     pub(crate) rope: Option<usize>,
-    /// Whether scores fall with distance (ALiBi).
-    pub(crate) alibi: bool,
+    /// By what power of two scores fall with distance at most (ALiBi), usually 8.
+    pub(crate) alibi: Option<f32>,
+    /// The largest size of a value of queries, keys and values.
+    pub(crate) clamp: Option<f32>,
     /// How queries and keys are normalised before that.
     pub(crate) qk_norm: Option<QkNorm>,
 }

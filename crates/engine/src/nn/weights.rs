@@ -232,7 +232,7 @@ impl Tensors<'_> {
             v,
             q_norm: qk_norm("attn_q_norm", heads)?,
             k_norm: qk_norm("attn_k_norm", kv_heads)?,
-            slopes: spec.alibi.then(|| alibi_slopes(heads)),
+            slopes: spec.alibi.map(|max| alibi_slopes(heads, max)),
             output: self.linear(&name("attn_output"), dim, q_rows)?,
         })
     }
@@ -300,13 +300,13 @@ impl FfnWeights {
     }
 }
 
-/// The slope of each head (arXiv 2108.12409): a geometric series that ends at 2^-8 for a power of two; else that of the
-/// power of two below, and every second one of that above.
-fn alibi_slopes(heads: usize) -> Vec<f32> {
+/// The slope of each head (arXiv 2108.12409): a geometric series that ends at `2^-max` for a power of two; else that of
+/// the power of two below, and every second one of that above.
+fn alibi_slopes(heads: usize, max: f32) -> Vec<f32> {
     let below = 1 << heads.max(1).ilog2();
-    let series = |count: usize, i: usize| (-8.0 * (i + 1) as f32 / count as f32).exp2();
-    let first = (0..below).map(|i| series(below, i));
-    first.chain((0..heads - below).map(|i| series(2 * below, 2 * i))).collect()
+    let slope = |i: usize, count: usize| (-max * (i + 1) as f32 / count as f32).exp2();
+    let first = (0..below).map(|i| slope(i, below));
+    first.chain((0..heads - below).map(|i| slope(2 * i, 2 * below))).collect()
 }
 
 /// Why a file cannot be run.

@@ -24,6 +24,11 @@ impl Cpu {
         });
     }
 
+    /// Brings every value to between `-limit` and `limit`.
+    pub(crate) fn clamp(&mut self, x: &mut Buffer, limit: f32) {
+        x.data_mut().iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
+    }
+
     /// `x = cap * tanh(x / cap)`.
     pub(crate) fn soft_cap(&mut self, x: &mut Buffer, cap: f32) {
         self.pool.for_pieces(x.data_mut(), PIECE, &mut self.workers, |_, _, x| {

@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ import torch
 import transformers
 from transformers import (
     ArceeConfig, BloomConfig, CohereConfig, FalconConfig, Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config,
-    GPTBigCodeConfig, GPTJConfig, GPTNeoXConfig, GraniteConfig, Lfm2Config, Lfm2MoeConfig, LlamaConfig, MistralConfig, MixtralConfig,
-    NemotronConfig, Olmo2Config, Olmo3Config, Phi3Config, PhiConfig, Qwen2Config, Qwen2MoeConfig, Qwen3Config,
+    GPTBigCodeConfig, GPTJConfig, GPTNeoXConfig, GraniteConfig, GraniteMoeConfig, Lfm2Config, Lfm2MoeConfig, LlamaConfig, MistralConfig, MixtralConfig,
+    MptConfig, NemotronConfig, Olmo2Config, Olmo3Config, OlmoeConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen2MoeConfig, Qwen3Config,
     Qwen3MoeConfig, SmolLM3Config, StableLmConfig, Starcoder2Config,
 )
 
@@ -216,6 +217,19 @@ def internlm2(path, seed):
     write_random(path, "internlm2", seed, keys, t)
 
 
+def qwen(path, seed):
+    def keys(w):
+        w.add_block_count(2); w.add_context_length(256); w.add_embedding_length(32); w.add_feed_forward_length(64)
+        w.add_head_count(4); w.add_layer_norm_rms_eps(1e-6); w.add_rope_freq_base(10000.0); w.add_rope_dimension_count(8)
+
+    t = {"token_embd.weight": (VOCAB, 32), "output_norm.weight": (32,), "output.weight": (VOCAB, 32)}
+    for i in range(2):
+        t |= {f"blk.{i}.{n}": s for n, s in {
+            "attn_norm.weight": (32,), "attn_qkv.weight": (96, 32), "attn_qkv.bias": (96,), "attn_output.weight": (32, 32),
+            "ffn_norm.weight": (32,), "ffn_gate.weight": (32, 32), "ffn_up.weight": (32, 32), "ffn_down.weight": (32, 32)}.items()}
+    write_random(path, "qwen", seed, keys, t)
+
+
 BASE = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=2, max_position_embeddings=256, bos_token_id=62, eos_token_id=63, pad_token_id=None,
             tie_word_embeddings=True)
@@ -255,6 +269,9 @@ CASES = {
                                                  rope_parameters=rope(partial_rotary_factor=0.25)), {"rotary_pct": 0.25}),
     "granite": (lambda: GraniteConfig(**BASE, embedding_multiplier=3.0, logits_scaling=2.0, residual_multiplier=0.5, attention_multiplier=0.2,
                                       rope_parameters=rope()), {}),
+    "granitemoe": (lambda: GraniteMoeConfig(**BASE | {"intermediate_size": 16}, embedding_multiplier=3.0, logits_scaling=2.0,
+                                            residual_multiplier=0.5, attention_multiplier=0.2, num_local_experts=4, num_experts_per_tok=2,
+                                            rope_parameters=rope()), {}),
     "lfm2": (lambda: Lfm2Config(**BASE | {"num_hidden_layers": 3}, layer_types=["conv", "full_attention", "conv"], conv_L_cache=3,
                                 block_auto_adjust_ff_dim=False, rope_parameters=rope(1e6)), {}),
     "lfm2moe": (lambda: Lfm2MoeConfig(**BASE | {"num_hidden_layers": 2}, layer_types=["conv", "full_attention"], conv_L_cache=3, num_dense_layers=1,
@@ -267,10 +284,13 @@ CASES = {
                                                                 original_max_position_embeddings=64)), {}),
     "mistral": (lambda: MistralConfig(**BASE, sliding_window=8, rope_parameters=rope()), {"firecrest_keys": {"llama.attention.sliding_window": 8}}),
     "mixtral": (lambda: MixtralConfig(**BASE | {"intermediate_size": 32}, num_local_experts=4, num_experts_per_tok=2, sliding_window=None, rope_parameters=rope(1e6)), {}),
+    "mpt": (lambda: MptConfig(vocab_size=VOCAB, d_model=32, n_layers=2, n_heads=4, max_seq_len=64, attn_config={"clip_qkv": 1.0}), {"architectures": ["MPTForCausalLM"]}),
     "nemotron": (lambda: NemotronConfig(**BASE | {"tie_word_embeddings": False}, head_dim=8, hidden_act="relu2", rope_parameters=rope(partial_rotary_factor=0.5)), {}),
     "olmo2": (lambda: Olmo2Config(**BASE | {"tie_word_embeddings": False}, rope_parameters=rope()), {}),
     "olmo3": (lambda: Olmo3Config(**BASE | {"tie_word_embeddings": False, "num_hidden_layers": 4, "intermediate_size": 16}, sliding_window=8,
                                   rope_parameters=rope(10000.0)), {}),
+    "olmoe": (lambda: OlmoeConfig(**MHA | {"intermediate_size": 16, "tie_word_embeddings": False}, num_experts=4, num_experts_per_tok=2,
+                                  norm_topk_prob=False, rope_parameters=rope()), {}),
     "phi2": (lambda: PhiConfig(**MHA | {"intermediate_size": 128, "tie_word_embeddings": False}, hidden_act="gelu_new", rope_parameters=rope(partial_rotary_factor=0.5)), {}),
     "phi3": (lambda: Phi3Config(**BASE, sliding_window=8, original_max_position_embeddings=256, rope_parameters=rope()), {}),
     "phi3-long": (lambda: Phi3Config(**BASE | {"max_position_embeddings": 128}, sliding_window=None, original_max_position_embeddings=16,
@@ -291,7 +311,7 @@ CASES = {
     "starcoder2": (lambda: Starcoder2Config(**BASE, sliding_window=None, use_bias=True, rope_parameters=rope()), {}),
 }
 # Of llama.cpp alone: what writes the file.
-FILES = {"openelm": openelm, "smallthinker": smallthinker, "internlm2": internlm2}
+FILES = {"openelm": openelm, "smallthinker": smallthinker, "internlm2": internlm2, "qwen": qwen}
 
 
 def llama_logits(path):
@@ -336,10 +356,10 @@ def make(name, seed):
 
 
 def main():
-    for seed, name in enumerate([*CASES, *FILES]):
+    for name in [*CASES, *FILES]:
         if not sys.argv[1:] or name in sys.argv[1:]:
             try:
-                make(name, 100 + seed)
+                make(name, zlib.crc32(name.encode()))
             except Exception:
                 logging.disable(logging.NOTSET)
                 logging.exception(name)
