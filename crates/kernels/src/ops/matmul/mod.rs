@@ -75,7 +75,7 @@ impl<'a> Weights<'a> {
 
 /// [`PanelRun`]s that a product with rows of `columns` weights works in.
 pub const fn panel_runs(columns: usize) -> usize {
-    columns.div_ceil(64) * 2
+    panel::PANELS * columns.div_ceil(64) * 2
 }
 
 /// Tokens from which on a panel is worth its unpacking.

@@ -10,6 +10,10 @@ use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 /// Rows in a panel: one a lane.
 const ROWS: usize = 16;
 
+/// Panels that are unpacked before tokens pass by: the tokens of a tile stay in the first cache for all of them, while
+/// the panels stay in the second.
+pub(super) const PANELS: usize = 4;
+
 /// 32 columns of a panel: line `q` holds columns `4 q .. 4 q + 4` of each of the 16 rows.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -101,9 +105,11 @@ macro_rules! unrolled {
     };
 }
 
-/// A panel times all tokens. It knows of the format only what changes the arithmetic, so formats share its code.
+/// Panels times all tokens. It knows of the format only what changes the arithmetic, so formats share its code.
 struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool> {
-    panel: &'a [PanelRun],
+    panels: &'a [PanelRun],
+    /// Length of a panel.
+    runs: usize,
     x: &'a [QuantizedChunk],
     stride: usize,
     out: MatrixMut<'a>,
@@ -137,15 +143,30 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Op for Tiles<'_
 }
 
 impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP, OFFSET, SIGNED> {
-    /// The panel times `T` tokens from `first` on.
+    /// All panels times `T` tokens from `first` on.
     #[inline(always)]
     fn tile<I: Isa, const T: usize>(&mut self, isa: I, first: usize) {
         let mut tokens = [&[][..]; T];
         for t in 0..T {
             tokens[t] = &self.x[(first + t) * self.stride..][..self.stride];
         }
+        for (i, panel) in self.panels.chunks_exact(self.runs).enumerate() {
+            Self::panel(isa, panel, &tokens, &mut self.out, first, i * ROWS);
+        }
+    }
+
+    /// A panel times `T` tokens, into rows `first ..` and columns `column ..` of `out`.
+    #[inline(always)]
+    fn panel<I: Isa, const T: usize>(
+        isa: I,
+        panel: &[PanelRun],
+        tokens: &[&[QuantizedChunk]; T],
+        out: &mut MatrixMut<'_>,
+        first: usize,
+        column: usize,
+    ) {
         let mut acc = [isa.splat(0.0); T];
-        for (c, runs) in self.panel.chunks(CHUNK / 32).enumerate() {
+        for (c, runs) in panel.chunks(CHUNK / 32).enumerate() {
             for (g, run) in runs.iter().enumerate() {
                 let groups = 32 / GROUP;
                 for part in 0..groups {
@@ -173,13 +194,14 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
             }
         }
         for t in 0..T {
-            let row = self.out.row_mut(first + t);
+            let row = &mut out.row_mut(first + t)[column..];
             if let Some(line) = row.first_chunk_mut::<ROWS>() {
                 isa.store_f32(acc[t], line);
             } else {
                 let mut line = [0.0; ROWS];
                 isa.store_f32(acc[t], &mut line);
-                row.copy_from_slice(&line[..row.len()]);
+                let len = row.len();
+                row.copy_from_slice(&line[..len]);
             }
         }
     }
@@ -190,23 +212,33 @@ impl<Q: Quant> Op for MatMul<'_, Q> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Self { weights, x, mut out, panel, .. } = self;
+        let Self { weights, x, out: mut rest, panel, .. } = self;
         let stride = chunks(weights.columns);
-        for first in (0..weights.rows).step_by(ROWS) {
-            Self::unpack(isa, weights, first, panel);
-            let (columns, rest) = out.split_columns(ROWS.min(weights.rows - first));
-            out = rest;
-            let panel = &*panel;
+        let runs = panel.len() / PANELS;
+        for first in (0..weights.rows).step_by(PANELS * ROWS) {
+            let rows = (PANELS * ROWS).min(weights.rows - first);
+            let panels = &mut panel[..rows.div_ceil(ROWS) * runs];
+            for (i, panel) in panels.chunks_exact_mut(runs).enumerate() {
+                Self::unpack(isa, weights, first + i * ROWS, panel);
+            }
+            let (columns, others) = rest.split_columns(rows);
+            rest = others;
+            let panels = &*panels;
             let offset = Q::OFFSET || bias_and_zero::<I, Q>().1 != 0;
+            macro_rules! tiles {
+                ($group:literal, $offset:literal, $signed:literal) => {
+                    isa.call(Tiles::<$group, $offset, $signed> { panels, runs, x, stride, out: columns })
+                };
+            }
             match (Q::GROUP, offset, is_signed::<Q>()) {
-                (16, false, false) => isa.call(Tiles::<16, false, false> { panel, x, stride, out: columns }),
-                (16, false, true) => isa.call(Tiles::<16, false, true> { panel, x, stride, out: columns }),
-                (16, true, false) => isa.call(Tiles::<16, true, false> { panel, x, stride, out: columns }),
-                (16, true, true) => isa.call(Tiles::<16, true, true> { panel, x, stride, out: columns }),
-                (_, false, false) => isa.call(Tiles::<32, false, false> { panel, x, stride, out: columns }),
-                (_, false, true) => isa.call(Tiles::<32, false, true> { panel, x, stride, out: columns }),
-                (_, true, false) => isa.call(Tiles::<32, true, false> { panel, x, stride, out: columns }),
-                (_, true, true) => isa.call(Tiles::<32, true, true> { panel, x, stride, out: columns }),
+                (16, false, false) => tiles!(16, false, false),
+                (16, false, true) => tiles!(16, false, true),
+                (16, true, false) => tiles!(16, true, false),
+                (16, true, true) => tiles!(16, true, true),
+                (_, false, false) => tiles!(32, false, false),
+                (_, false, true) => tiles!(32, false, true),
+                (_, true, false) => tiles!(32, true, false),
+                (_, true, true) => tiles!(32, true, true),
             }
         }
     }
