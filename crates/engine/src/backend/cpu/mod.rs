@@ -299,7 +299,8 @@ impl Cpu {
         self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, _, columns, out| {
             let head = columns.start / head_dim;
             worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
-            let score = Score { scale, soft_cap, window, slope: slopes.map_or(0.0, |slopes| slopes[head]) };
+            let slope = slopes.map_or(0.0, |slopes| slopes[head]);
+            let score = Score { scale, soft_cap, window, causal: true, slope };
             let q = &q[columns.start..];
             ops::attend(
                 isa,
