@@ -129,7 +129,7 @@ impl Decoder {
         self.has_logits = false;
         for block in tokens.chunks(self.block) {
             self.pass(block);
-            self.cpu.norm_heads(&self.weights.output_norm, &mut self.buffers.x);
+            self.cpu.norm_groups(&self.weights.output_norm, &mut self.buffers.x);
             out.extend_from_slice(self.buffers.x.read());
         }
         Ok(())

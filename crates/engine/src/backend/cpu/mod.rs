@@ -1,6 +1,7 @@
 //! The CPU: kernels on a pool of threads.
 
 mod conv;
+mod encode;
 mod kv;
 mod matrix;
 mod moe;
@@ -17,6 +18,7 @@ use firecrest_kernels::ops::{
 };
 
 pub(crate) use conv::ConvCache;
+pub(crate) use encode::SequenceAttention;
 pub use kv::KvFormat;
 pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
@@ -114,6 +116,7 @@ struct Worker {
     panel: Vec<PanelRun>,
     lines: Vec<[f32; 16]>,
     columns: Vec<f32>,
+    head: encode::HeadMemory,
 }
 
 /// The input of a product.
