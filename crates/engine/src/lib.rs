@@ -22,6 +22,8 @@
 
 pub mod backend;
 pub mod chat;
+#[cfg(not(target_family = "wasm"))]
+pub mod convert;
 pub mod embed;
 pub mod generate;
 pub mod gguf;

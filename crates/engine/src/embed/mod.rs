@@ -204,7 +204,9 @@ impl EmbeddingModel {
     ///
     /// Fails with [`EmbedError::NoClassifier`] where the model embeds texts instead.
     pub fn rerank(&self, query: &str, documents: &[impl AsRef<str>]) -> Result<Vec<f32>, EmbedError> {
-        let plain = |text: &str| self.tokenizer.encode(text, EncodeOptions::default());
+        let plain = |text: &str| {
+            self.tokenizer.encode(text, EncodeOptions { add_special: false, parse_special: true })
+        };
         let query = plain(query);
         let inputs = documents.iter().map(|document| self.pair(&query, plain(document.as_ref())));
         let options = EmbedOptions::default().with_pooling(Pooling::Rank);
@@ -212,10 +214,11 @@ impl EmbeddingModel {
         Ok(embeddings.iter().map(|scores| scores.values.first().copied().unwrap_or_default()).collect())
     }
 
-    /// The tokens of a text with those that the model adds.
+    /// The tokens of a text with those that the model adds. Control tokens in it are found, as everywhere where texts are
+    /// embedded: there are no roles here that a text could take on.
     fn tokens(&self, text: &str) -> Vec<u32> {
         let mut tokens =
-            self.tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false });
+            self.tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true });
         if tokens.is_empty() {
             // The empty text, to a decoder that nothing is added for.
             tokens.extend(self.tokenizer.bos().or(self.tokenizer.eos()));
