@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod convert;
 mod inspect;
 mod list;
 mod logits;
@@ -43,6 +44,7 @@ commands! {
     List(list::ListArgs),
     Remove(remove::RemoveArgs),
     Inspect(inspect::InspectArgs),
+    Convert(convert::ConvertArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Perplexity(perplexity::PerplexityArgs),
