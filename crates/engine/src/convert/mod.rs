@@ -12,6 +12,8 @@ mod checkpoint;
 mod config;
 mod error;
 mod families;
+mod hyperparameters;
+mod sentence_transformers;
 mod tensors;
 mod tokenizer;
 
@@ -95,7 +97,7 @@ pub fn convert(
     metadata.insert("general.file_type", file_type(options.format));
     metadata.insert("general.quantization_version", 2u32);
     (family.metadata)(&config, family, &mut metadata)?;
-    families::sentence_transformers(dir, family, &mut metadata)?;
+    sentence_transformers::convert(dir, family, &mut metadata)?;
     if family.is_encoder() && checkpoint.has_classifier() {
         metadata.insert(format!("{}.pooling_type", family.architecture), Pooling::Rank.to_gguf());
     }

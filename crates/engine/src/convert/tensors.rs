@@ -5,7 +5,7 @@ use std::io;
 use super::checkpoint::{Checkpoint, Tensor};
 use super::config::Config;
 use super::families::{Change, Family};
-use super::{ConvertError, families};
+use super::{ConvertError, families, hyperparameters};
 use crate::gguf::{Format, Writer};
 use crate::weights::Bytes;
 
@@ -43,7 +43,7 @@ pub(super) fn add(
         }
         added += 1;
     }
-    if let Some(factors) = families::rope_factors(config)? {
+    if let Some(factors) = hyperparameters::rope_factors(config)? {
         let bytes: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
         writer.tensor("rope_freqs.weight", Format::F32, &[factors.len()], bytes)?;
         added += 1;
@@ -93,7 +93,7 @@ impl Change {
             Self::AddOne => Resolved::AddOne,
             Self::Transpose => Resolved::Transpose,
             Self::InterleaveQ => Resolved::Interleave(config.count(&heads)? as usize),
-            Self::SkipPadding => Resolved::Skip(families::padding(config)? as usize),
+            Self::SkipPadding => Resolved::Skip(hyperparameters::padding(config)? as usize),
             Self::InterleaveK => {
                 let kv_heads = config.opt_count(&["num_key_value_heads"])?;
                 Resolved::Interleave(match kv_heads {

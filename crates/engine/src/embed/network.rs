@@ -21,7 +21,7 @@ const DECODER_TOKENS: usize = 8192;
 /// A model's layers and the memory that they work in.
 #[derive(Debug)]
 pub(super) enum Network {
-    Encoder(Encoder),
+    Encoder(Box<Encoder>),
     Decoder(Box<Decoder>),
 }
 
@@ -53,7 +53,7 @@ impl Network {
             pooling: if weights.has_classifier() { Pooling::Rank } else { Pooling::Mean },
         };
         let encoder = Encoder::new(Arc::new(spec), Arc::new(weights), Cpu::new(cpu)?);
-        Ok((Self::Encoder(encoder), shape))
+        Ok((Self::Encoder(Box::new(encoder)), shape))
     }
 
     fn decoder(gguf: &Gguf, spec: DecoderSpec, cpu: &CpuOptions) -> Result<(Self, Shape), LoadError> {

@@ -82,12 +82,10 @@ impl Encoder {
 
     /// The classifier's scores, `[sequences, labels]`, and the number of labels; `None` where there is no classifier.
     pub(crate) fn scores(&mut self, sequences: &[Sequence<'_>]) -> Option<(&[f32], usize)> {
-        if self.weights.classifier.is_none() {
-            return None;
-        }
-        self.states(sequences);
-        let Self { weights, cpu, buffers, .. } = self;
+        let weights = Arc::clone(&self.weights);
         let classifier = weights.classifier.as_ref()?;
+        self.states(sequences);
+        let Self { cpu, buffers, .. } = self;
         let Buffers { x, delta, hidden, ranges, .. } = buffers;
         delta.select(x, ranges.iter().map(|range| range.start));
         for (linear, is_last) in
