@@ -203,3 +203,25 @@ fn broken_folders_are_refused_and_leave_nothing() {
     assert!(matches!(error, ConvertError::Format(Format::Q4_K)), "{error}");
     fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn decoders_embed_by_the_state_of_their_last_token() {
+    // With tied embeddings, the state times the embeddings is the logits.
+    let golden = golden("llama-2");
+    let file = Converted::new("llama-2", Format::F32);
+    let gguf = Gguf::open(&file.0).unwrap();
+    let table = gguf.tensor_bytes(gguf.tensor("token_embd.weight").unwrap());
+    let table: Vec<f32> = table.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    let plain = EmbedOptions::default().with_normalize(false);
+    let model = EmbeddingModel::from_gguf_file(&file.0).unwrap().with_options(plain);
+    assert_eq!((model.pooling(), model.dimension()), (Pooling::Last, 16));
+    let ids = ids(&golden["ids"]);
+    // Twice, and after another: nothing of an earlier input stays.
+    for state in model.encode_batch(&[ids.as_slice(), &ids[..2], ids.as_slice()]).unwrap().iter().step_by(2) {
+        let logits: Vec<f32> =
+            table.chunks_exact(16).map(|row| row.iter().zip(state).map(|(a, b)| a * b).sum()).collect();
+        let want = rows(&golden["logits"]);
+        // Keys and values are cached in F16.
+        assert_near("llama-2", &logits, &want[want.len() - logits.len()..], 5e-3);
+    }
+}
