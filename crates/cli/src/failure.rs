@@ -134,7 +134,13 @@ macro_rules! alone {
     )+};
 }
 
-alone!(firecrest::gguf::GgufError, ForwardError, TemplateError, firecrest::backend::IsaError);
+alone!(
+    firecrest::gguf::GgufError,
+    firecrest::embed::EmbedError,
+    ForwardError,
+    TemplateError,
+    firecrest::backend::IsaError
+);
 
 /// An error that says by itself what was being done.
 fn error_alone(error: impl Error + 'static) -> Failure {

@@ -32,6 +32,7 @@ impl Download {
             Stage::Verifying => ("checking what is there of", true),
             Stage::Pip => ("downloading with pip:", false),
             Stage::Unpacking => ("unpacking", true),
+            Stage::Converting => ("converting to", false),
             Stage::Pausing => ("pausing before another attempt at", false),
             _ => ("fetching", false),
         };

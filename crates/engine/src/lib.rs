@@ -22,17 +22,22 @@
 
 pub mod backend;
 pub mod chat;
+#[cfg(not(target_family = "wasm"))]
+pub mod convert;
+pub mod embed;
 pub mod generate;
 pub mod gguf;
 #[cfg(all(feature = "hub", not(target_family = "wasm")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub mod hub;
+pub mod integration;
 mod model;
 pub mod models;
 pub mod nn;
 pub mod tokenizer;
 pub mod weights;
 
+pub use embed::{EmbedOptions, EmbeddingModel};
 pub use generate::GenerationConfig;
 pub use model::{Error, Model};
 pub use nn::{ContextOptions, Decoder, LoadError};

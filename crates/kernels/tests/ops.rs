@@ -317,10 +317,12 @@ fn reference_attention(
 ) -> Vec<f64> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let mut out = Vec::new();
+    let tokens = q.len() / head_dim;
     for (t, q) in q.chunks(head_dim).enumerate() {
         let position = first + t;
         let begin = score.window.map_or(0, |w| (position + 1).saturating_sub(w));
-        let weights: Vec<f64> = (begin..=position)
+        let last = if score.causal { position } else { first + tokens - 1 };
+        let weights: Vec<f64> = (begin..=last)
             .map(|p| {
                 let mut s = dot(q, &k[p * head_dim..][..head_dim]) * f64::from(score.scale);
                 if let Some(cap) = score.soft_cap {
@@ -346,18 +348,21 @@ fn reference_attention(
 #[test]
 fn attention() {
     let mut random = Random::new(5);
-    for (head_dim, first, tokens, window, soft_cap, slope) in [
-        (64, 0, 1, None, None, 0.0),
-        (64, 0, 37, None, None, 0.0),
-        (64, 130, 1, None, None, 0.0),
-        (24, 100, 19, None, None, 0.0),
-        (80, 50, 9, Some(8), None, 0.0),
-        (16, 200, 3, Some(70), None, 0.0),
-        (128, 77, 12, None, Some(5.0), 0.0),
-        (32, 60, 11, None, None, 0.0625),
+    for (head_dim, first, tokens, window, soft_cap, slope, causal) in [
+        (64, 0, 1, None, None, 0.0, true),
+        (64, 0, 37, None, None, 0.0, true),
+        (64, 130, 1, None, None, 0.0, true),
+        (24, 100, 19, None, None, 0.0, true),
+        (80, 50, 9, Some(8), None, 0.0, true),
+        (16, 200, 3, Some(70), None, 0.0, true),
+        (128, 77, 12, None, Some(5.0), 0.0, true),
+        (32, 60, 11, None, None, 0.0625, true),
+        (32, 0, 1, None, None, 0.0, false),
+        (32, 0, 77, None, None, 0.0, false),
+        (64, 5, 16, None, None, 0.0, false),
     ] {
         let positions = first + tokens;
-        let score = Score { scale: 1.0 / (head_dim as f32).sqrt(), soft_cap, window, slope };
+        let score = Score { scale: 1.0 / (head_dim as f32).sqrt(), soft_cap, window, causal, slope };
         let q: Vec<f32> = random.floats(tokens * head_dim).iter().map(|x| 4.0 * x).collect();
         let (k, v) = (random.floats(positions * head_dim), random.floats(positions * head_dim));
         let want = reference_attention(&q, &k, &v, head_dim, first, score);

@@ -3,13 +3,17 @@
 mod bench;
 mod chat;
 mod completions;
+mod convert;
+mod embed;
 mod inspect;
 mod list;
 mod logits;
 mod perplexity;
 mod pull;
 mod remove;
+mod rerank;
 mod run;
+mod similarity;
 mod tokenize;
 
 use clap::Subcommand;
@@ -39,10 +43,14 @@ macro_rules! commands {
 commands! {
     Run(Box<run::RunArgs>),
     Chat(Box<chat::ChatArgs>),
+    Embed(Box<embed::EmbedCommand>),
+    Similarity(Box<similarity::SimilarityArgs>),
+    Rerank(Box<rerank::RerankArgs>),
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Remove(remove::RemoveArgs),
     Inspect(inspect::InspectArgs),
+    Convert(convert::ConvertArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Perplexity(perplexity::PerplexityArgs),

@@ -1,12 +1,14 @@
 //! Options that several commands share.
 
 mod context;
+mod embedder;
 mod model;
 mod prompt;
 mod sampling;
 mod template;
 
 pub(crate) use context::{ContextArgs, ThreadCount, kv_format, thread_count};
+pub(crate) use embedder::{EmbedArgs, EmbedderArgs};
 pub(crate) use model::{ModelArgs, fetch};
 pub(crate) use prompt::PromptArgs;
 pub(crate) use sampling::SamplingArgs;

@@ -1,6 +1,7 @@
 //! The program from outside: what it prints, what it exits with.
 
 mod chat;
+mod embed;
 mod failures;
 mod measure;
 mod models;

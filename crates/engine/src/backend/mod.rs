@@ -8,7 +8,7 @@ mod cpu;
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
 pub(crate) use cpu::{
     Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, Output, Routes,
-    Routing, Turns,
+    Routing, SequenceAttention, Turns,
 };
 pub use firecrest_kernels::isa::IsaKind;
 pub use firecrest_kernels::ops::{Activation, RopeLayout};

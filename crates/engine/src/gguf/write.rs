@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 #[cfg(not(target_family = "wasm"))]
 use std::path::Path;
+use std::sync::Arc;
 use std::{error, fmt};
 
 use indexmap::IndexMap;
@@ -37,7 +38,24 @@ pub struct Writer {
 struct Tensor {
     format: Format,
     shape: Vec<usize>,
-    data: Bytes,
+    bytes: usize,
+    data: Data,
+}
+
+#[derive(Clone)]
+enum Data {
+    There(Bytes),
+    /// Made when it is written.
+    Made(Arc<dyn Fn() -> io::Result<Bytes> + Send + Sync>),
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Data::There(bytes) => bytes.fmt(f),
+            Data::Made(_) => f.write_str("Made(..)"),
+        }
+    }
 }
 
 /// Why a GGUF file can't be written.
@@ -136,18 +154,42 @@ impl Writer {
         data: impl Into<Bytes>,
     ) -> Result<(), WriteError> {
         let (name, data) = (name.into(), data.into());
-        if self.tensors.contains_key(&name) {
-            return Err(WriteError::Duplicate { tensor: name });
-        }
-        let sound = (1..=4).contains(&shape.len()) && !shape.contains(&0);
-        let Some(expected) = tensor_bytes(format, shape).filter(|_| sound) else {
-            return Err(WriteError::Shape { tensor: name, format, shape: shape.to_vec() });
-        };
+        let expected = self.check(&name, format, shape)?;
         if data.len() != expected {
             return Err(WriteError::Size { tensor: name, expected, found: data.len() });
         }
-        self.tensors.insert(name, Tensor { format, shape: shape.to_vec(), data });
+        let tensor = Tensor { format, shape: shape.to_vec(), bytes: expected, data: Data::There(data) };
+        self.tensors.insert(name, tensor);
         Ok(())
+    }
+
+    /// As [`Writer::tensor`], with data that is made when it is written and dropped afterwards, so that a large model
+    /// need not be in memory. An error of `make` ends the writing.
+    pub fn tensor_from(
+        &mut self,
+        name: impl Into<String>,
+        format: Format,
+        shape: &[usize],
+        make: impl Fn() -> io::Result<Bytes> + Send + Sync + 'static,
+    ) -> Result<(), WriteError> {
+        let name = name.into();
+        let bytes = self.check(&name, format, shape)?;
+        let tensor = Tensor { format, shape: shape.to_vec(), bytes, data: Data::Made(Arc::new(make)) };
+        self.tensors.insert(name, tensor);
+        Ok(())
+    }
+
+    /// The bytes that a new tensor must have.
+    fn check(&self, name: &str, format: Format, shape: &[usize]) -> Result<usize, WriteError> {
+        if self.tensors.contains_key(name) {
+            return Err(WriteError::Duplicate { tensor: name.into() });
+        }
+        let sound = (1..=4).contains(&shape.len()) && !shape.contains(&0);
+        tensor_bytes(format, shape).filter(|_| sound).ok_or_else(|| WriteError::Shape {
+            tensor: name.into(),
+            format,
+            shape: shape.to_vec(),
+        })
     }
 
     /// Writes the file to `out`.
@@ -159,9 +201,17 @@ impl Writer {
         let header = self.header(alignment);
         out.write_all(&header)?;
         pad(&mut out, header.len() as u64, alignment)?;
-        for tensor in self.tensors.values() {
-            out.write_all(&tensor.data)?;
-            pad(&mut out, tensor.data.len() as u64, alignment)?;
+        for (name, tensor) in &self.tensors {
+            let data = match &tensor.data {
+                Data::There(data) => data.clone(),
+                Data::Made(make) => make()?,
+            };
+            if data.len() != tensor.bytes {
+                let (tensor, expected, found) = (name.clone(), tensor.bytes, data.len());
+                return Err(WriteError::Size { tensor, expected, found });
+            }
+            out.write_all(&data)?;
+            pad(&mut out, data.len() as u64, alignment)?;
         }
         out.flush()?;
         Ok(())
@@ -193,7 +243,7 @@ impl Writer {
             }
             out.extend((tensor.format as u32).to_le_bytes());
             out.extend(offset.to_le_bytes());
-            offset = (offset + tensor.data.len() as u64).next_multiple_of(alignment);
+            offset = (offset + tensor.bytes as u64).next_multiple_of(alignment);
         }
         out
     }

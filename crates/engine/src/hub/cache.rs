@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::partial::{leftovers, remove_if_there, write_json};
 use super::reference::{HubPick, ModelRef};
-use super::{HubError, HubOptions, Sha256Sum, repository, wheel};
+use super::{HubError, HubOptions, Sha256Sum, converted, repository, wheel};
 
 /// A model that the cache holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -294,6 +294,7 @@ impl Cache {
         }
         // Only a process that was killed leaves this.
         found |= fs::remove_dir_all(wheel::folder(&first)).is_ok();
+        found |= fs::remove_dir_all(converted::folder(&first)).is_ok();
         self.prune(&first);
         if found { Ok(freed) } else { Err(not_cached()) }
     }

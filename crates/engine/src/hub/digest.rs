@@ -1,7 +1,11 @@
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The SHA-256 of a file, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +40,17 @@ impl Sha256Sum {
             i += 1;
         }
         Some(Self(sum))
+    }
+}
+
+/// Reads a file and returns its sum.
+pub(super) fn sum_of_file(path: &Path) -> io::Result<Sha256Sum> {
+    let (mut file, mut hasher, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 17]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Sha256Sum::from_bytes(hasher.finalize().into())),
+            read => hasher.update(&buffer[..read]),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{RefError, Sha256Sum};
+use crate::convert::ConvertError;
 
 /// Why a model could not be had.
 ///
@@ -173,6 +174,13 @@ pub enum HubError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was downloaded could not be converted to GGUF.
+    Convert {
+        /// The model.
+        model: String,
+        /// Why.
+        source: Box<ConvertError>,
+    },
     /// None of a catalogue entry's sources worked out.
     AllSourcesFailed {
         /// The model.
@@ -260,6 +268,7 @@ impl fmt::Display for HubError {
             Self::Wheel { requirement, reason } => {
                 write!(f, "the wheel of {requirement} can't be used: {reason}")
             }
+            Self::Convert { model, source } => write!(f, "{model} can't be converted: {source}"),
             Self::AllSourcesFailed { model, failures } => {
                 write!(f, "no source has {model}:")?;
                 failures.iter().try_for_each(|(source, error)| write!(f, "\n  {source}: {error}"))
@@ -297,6 +306,7 @@ impl Error for HubError {
         match self {
             Self::Connect { source, .. } | Self::Io { source, .. } => Some(source),
             Self::Reference(error) => Some(error),
+            Self::Convert { source, .. } => source.source(),
             _ => None,
         }
     }

@@ -26,6 +26,7 @@
 mod cache;
 mod catalogue;
 mod client;
+mod converted;
 mod digest;
 mod download;
 mod error;
@@ -41,7 +42,7 @@ mod wheel;
 use std::path::PathBuf;
 
 pub use cache::{CachedFile, CachedModel};
-pub use catalogue::{CATALOGUE, Entry, Source, default_model};
+pub use catalogue::{CATALOGUE, Entry, Source, Weights, default_embedder, default_model};
 pub use digest::Sha256Sum;
 pub use error::HubError;
 pub use options::{HubOptions, ProxyOptions};

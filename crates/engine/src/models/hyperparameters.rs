@@ -3,9 +3,9 @@
 use crate::backend::{Activation, ConvCache, Gating, RopeLayout, Routing};
 use crate::gguf::{Gguf, Metadata, Value};
 use crate::nn::{
-    AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, LoadError,
-    MixerSpec, NormSpec, Residual, RopeFactors, RopeScaling, RopeSpec, RouterInput, SharedExpert, Yarn,
-    optional_vector,
+    AttentionSpec, DecoderSpec, EmbeddingSpec, EncoderFfn, EncoderSpec, ExpertsSpec, FfnSpec, LayerNorms,
+    LayerSpec, LoadError, MixerSpec, NormSpec, Positions, Residual, RopeFactors, RopeScaling, RopeSpec,
+    RouterInput, SharedExpert, Yarn, optional_vector,
 };
 
 /// The largest number of heads, of layers, of values in a head and of experts that can be.
@@ -216,6 +216,38 @@ impl<'a> Hyperparameters<'a> {
             output_norm: "output_norm",
             logit_scale: 1.0,
             logit_cap: None,
+        })
+    }
+
+    /// An encoder like BERT; its positions are learned where it has no rotary embedding.
+    pub(super) fn encoder(
+        &self,
+        rope: Option<RopeLayout>,
+        ffn: EncoderFfn,
+    ) -> Result<EncoderSpec, LoadError> {
+        let dim = self.count("embedding_length", 1 << 20)?;
+        let heads = self.count("attention.head_count", MAX_COUNT)?;
+        if !dim.is_multiple_of(heads) {
+            return Err(self.wrong("attention.head_count", heads, format!("a divisor of {dim}")));
+        }
+        let head_dim = dim / heads;
+        let context_length = self.count("context_length", 1 << 24)?;
+        let types = self.gguf.tensor("token_types.weight");
+        Ok(EncoderSpec {
+            dim,
+            vocab: self.vocab()?,
+            context_length,
+            norm: self.layer_norm()?,
+            token_types: types.map_or(0, |info| info.shape.get(1).copied().unwrap_or(1)),
+            positions: match rope {
+                Some(layout) => Positions::Rotary(self.rope(layout, head_dim, context_length)?),
+                None => Positions::Learned,
+            },
+            layers: self.count("block_count", MAX_COUNT)?,
+            heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            ffn,
         })
     }
 

@@ -1,11 +1,13 @@
 //! Architectures: from a file's metadata to a spec. The only place that asks for an architecture's name.
 
+mod bert;
 mod hyperparameters;
+mod nomic_bert;
 
 use hyperparameters::Hyperparameters;
 
 use crate::gguf::Gguf;
-use crate::nn::{DecoderSpec, LoadError};
+use crate::nn::{DecoderSpec, EncoderSpec, LoadError};
 
 /// What makes a spec of a file.
 type Read = fn(&Hyperparameters<'_>) -> Result<DecoderSpec, LoadError>;
@@ -62,7 +64,25 @@ pub(crate) fn decoder_spec(gguf: &Gguf) -> Result<DecoderSpec, LoadError> {
     }
 }
 
-/// Names of the architectures that can be run.
+/// What makes a spec of an encoder file.
+type ReadEncoder = fn(&Hyperparameters<'_>) -> Result<EncoderSpec, LoadError>;
+
+/// Encoders by the name in `general.architecture`.
+const ENCODERS: &[(&str, ReadEncoder)] = &[("bert", bert::spec), ("nomic-bert", nomic_bert::spec)];
+
+/// The spec of an encoder file; `None` where the file is no encoder's.
+pub(crate) fn encoder_spec(gguf: &Gguf) -> Result<Option<EncoderSpec>, LoadError> {
+    let name = gguf.metadata().architecture()?;
+    let known = ENCODERS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, read)| read(&Hyperparameters::new(gguf)?)).transpose()
+}
+
+/// Names of the architectures of language models that can be run.
 pub fn supported() -> impl Iterator<Item = &'static str> {
     DECODERS.iter().map(|(name, _)| *name)
+}
+
+/// Names of the architectures of encoders that can be run.
+pub fn supported_encoders() -> impl Iterator<Item = &'static str> {
+    ENCODERS.iter().map(|(name, _)| *name)
 }

@@ -123,6 +123,18 @@ impl Decoder {
         Ok(())
     }
 
+    /// Appends `tokens` and the states of each behind the last norm, `[tokens, dim]`, to `out`.
+    pub(crate) fn hidden_states(&mut self, tokens: &[u32], out: &mut Vec<f32>) -> Result<(), ForwardError> {
+        self.check(tokens)?;
+        self.has_logits = false;
+        for block in tokens.chunks(self.block) {
+            self.pass(block);
+            self.cpu.norm_groups(&self.weights.output_norm, &mut self.buffers.x);
+            out.extend_from_slice(self.buffers.x.read());
+        }
+        Ok(())
+    }
+
     fn check(&self, tokens: &[u32]) -> Result<(), ForwardError> {
         if tokens.is_empty() {
             return Err(ForwardError::EmptyInput);

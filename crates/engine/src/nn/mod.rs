@@ -1,6 +1,7 @@
-//! One forward pass for every decoder: a declarative spec, its weights, and the [pass](Decoder) over both.
+//! One forward pass for every decoder, and one for every encoder: a declarative spec, its weights, and the pass over both.
 
 mod decoder;
+mod encoder;
 mod pass;
 mod rope;
 mod spec;
@@ -8,6 +9,7 @@ mod tensors;
 mod weights;
 
 pub use decoder::{ContextOptions, Decoder};
+pub(crate) use encoder::{Encoder, EncoderFfn, EncoderSpec, EncoderWeights, Positions, Sequence};
 pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
 pub(crate) use spec::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,

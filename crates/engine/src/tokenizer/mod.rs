@@ -379,6 +379,16 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
+/// The name in `tokenizer.ggml.pre` of the pre-tokenizer that splits by these expressions, if one does.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn pre_tokenizer_name(
+    expressions: &[String],
+    whole_words: bool,
+    clean_up: bool,
+) -> Option<&'static str> {
+    pretokenizers::name(expressions, whole_words, clean_up)
+}
+
 /// One score a token; all equal where the file has none.
 fn scores(meta: &Metadata, vocab: &Vocabulary) -> Result<Vec<f32>, TokenizerError> {
     let key = "tokenizer.ggml.scores";

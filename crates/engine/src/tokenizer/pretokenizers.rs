@@ -29,6 +29,25 @@ pub(super) fn rules(name: &str) -> Option<Rules> {
     TABLE.iter().find(|(names, _)| names.contains(&name)).map(|(_, rules)| *rules)
 }
 
+/// The name of the pre-tokenizer that splits by these expressions, one after another, as a `tokenizer.json` has them.
+///
+/// Names that differ in nothing else are told apart by `whole_words` and, where that leaves a choice, by `clean_up`.
+pub(super) fn name(expressions: &[String], whole_words: bool, clean_up: bool) -> Option<&'static str> {
+    let fits = |rules: &Rules| {
+        let same = |(step, expression): (&Step, &String)| match step {
+            Match(alternatives) => alternatives.join("|") == *expression,
+            _ => false,
+        };
+        rules.spelling == Spelling::ByteLevel
+            && rules.whole_words == whole_words
+            && rules.steps.len() == expressions.len()
+            && rules.steps.iter().zip(expressions).all(same)
+    };
+    let mut fitting: Vec<_> = TABLE.iter().filter(|(_, rules)| fits(rules)).collect();
+    fitting.sort_by_key(|(_, rules)| rules.clean_up != clean_up);
+    fitting.first()?.0.first().copied()
+}
+
 // Pieces of expressions that many models share.
 const CONTRACTION: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const SMALL_CONTRACTION: &str = r"'s|'t|'re|'ve|'m|'ll|'d";

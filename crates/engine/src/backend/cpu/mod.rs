@@ -1,6 +1,7 @@
 //! The CPU: kernels on a pool of threads.
 
 mod conv;
+mod encode;
 mod kv;
 mod matrix;
 mod moe;
@@ -17,6 +18,7 @@ use firecrest_kernels::ops::{
 };
 
 pub(crate) use conv::ConvCache;
+pub(crate) use encode::SequenceAttention;
 pub use kv::KvFormat;
 pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
@@ -114,6 +116,7 @@ struct Worker {
     panel: Vec<PanelRun>,
     lines: Vec<[f32; 16]>,
     columns: Vec<f32>,
+    head: encode::HeadMemory,
 }
 
 /// The input of a product.
@@ -299,7 +302,8 @@ impl Cpu {
         self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, _, columns, out| {
             let head = columns.start / head_dim;
             worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
-            let score = Score { scale, soft_cap, window, slope: slopes.map_or(0.0, |slopes| slopes[head]) };
+            let slope = slopes.map_or(0.0, |slopes| slopes[head]);
+            let score = Score { scale, soft_cap, window, causal: true, slope };
             let q = &q[columns.start..];
             ops::attend(
                 isa,

@@ -28,6 +28,8 @@ pub struct Score {
     pub soft_cap: Option<f32>,
     /// Keys that a query sees, itself included; all before it where absent (arXiv 2004.05150).
     pub window: Option<usize>,
+    /// Whether a query sees no key after its own, as in decoders; in encoders it sees those of all queries.
+    pub causal: bool,
     /// Added for each position that the key lies after the first one (ALiBi, arXiv 2108.12409).
     pub slope: f32,
 }
@@ -40,7 +42,8 @@ pub const fn attention_lines(head_dim: usize) -> usize {
 /// Attends the queries of one head: `out[t] = Σ_p softmax_p(score(t, p)) · value[p]`.
 ///
 /// Query `t` is `q[t * q_stride ..][.. head_dim]`, already rotated, at position `first + t`; it sees positions up to
-/// its own that the window reaches. `out` is `[tokens, head_dim]`.
+/// its own (up to the last query's, where [`Score::causal`] is false) that the window reaches. `out` is
+/// `[tokens, head_dim]`.
 ///
 /// Panics if the cache holds fewer than `first + tokens` positions, or `scratch` fewer lines than
 /// [`attention_lines`]; what it holds does not matter.
@@ -101,7 +104,8 @@ impl<T: Element> Attend<'_, T> {
     fn queries<I: Isa, const Q: usize, const K: usize, const V: usize>(&mut self, isa: I, t: usize) {
         let head_dim = self.out.columns();
         let value_lines = head_dim.div_ceil(LANES);
-        let last = self.first + t + Q - 1;
+        let end = self.first + self.out.rows() - 1;
+        let last = if self.score.causal { self.first + t + Q - 1 } else { end };
         let begin = self.score.window.map_or(0, |window| (self.first + t + 1).saturating_sub(window));
 
         let mut q = [&[][..]; Q];
@@ -128,7 +132,7 @@ impl<T: Element> Attend<'_, T> {
             for i in 0..Q {
                 let weights = &mut weights[i][..blocks];
                 let query = self.first + t + i;
-                mask(weights, span, query, self.score.window);
+                mask(weights, span, if self.score.causal { query } else { end }, query, self.score.window);
                 let mut line = isa.load_f32(&weights[0]);
                 for other in &weights[1..] {
                     line = isa.max(isa.load_f32(other), line);
@@ -245,12 +249,12 @@ fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.sub(one, isa.div(isa.splat(2.0), isa.add(e, one)))
 }
 
-/// Takes out the keys that the query does not see.
+/// Takes out the keys that the query does not see: those after `last`, and those that its window does not reach.
 #[inline(always)]
-fn mask(scores: &mut [[f32; LANES]], span: usize, query: usize, window: Option<usize>) {
+fn mask(scores: &mut [[f32; LANES]], span: usize, last: usize, query: usize, window: Option<usize>) {
     let scores = scores.as_flattened_mut();
-    if span + scores.len() > query {
-        let visible = (query + 1).saturating_sub(span).min(scores.len());
+    if span + scores.len() > last {
+        let visible = (last + 1).saturating_sub(span).min(scores.len());
         scores[visible..].fill(f32::NEG_INFINITY);
     }
     if let Some(window) = window {
