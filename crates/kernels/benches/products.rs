@@ -71,7 +71,13 @@ fn main() {
     for format in formats.into_iter().filter(wanted) {
         let columns: &[usize] = if format.block_len() == 32 { &[576, 1536] } else { &[1536] };
         for &columns in columns {
-            cases.push(Case::new(isa, format, std::env::var("ROWS").map_or(192, |r| r.parse().unwrap()), columns, 1));
+            cases.push(Case::new(
+                isa,
+                format,
+                std::env::var("ROWS").map_or(192, |r| r.parse().unwrap()),
+                columns,
+                1,
+            ));
             cases.push(Case::new(isa, format, 192, columns, TOKENS));
         }
     }

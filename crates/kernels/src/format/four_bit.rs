@@ -1,7 +1,9 @@
 //! Four-bit formats whose codes look up a value: floats of the E2M1 kind, and the non-linear integers.
 
 use super::Format;
-use super::block::{block_codes, block_pair, f16_at, field, nibble, nibbles, per_block, spaced_nibbles, super_block};
+use super::block::{
+    block_codes, block_pair, f16_at, field, nibble, nibbles, per_block, spaced_nibbles, super_block,
+};
 use super::quant::{Codes, Order, Quant, Scales};
 use crate::isa::Isa;
 

@@ -2,8 +2,8 @@
 
 use super::Format;
 use super::block::{
-    add_high_bit_vector, add_high_bits, both_nibbles, crumb_vector, crumbs, f16_at, f16_bits, field, nibble_vector,
-    scaled_bytes, super_block,
+    add_high_bit_vector, add_high_bits, both_nibbles, crumb_vector, crumbs, f16_at, f16_bits, field,
+    nibble_vector, scaled_bytes, super_block,
 };
 use super::quant::{Codes, Order, Quant, Scales};
 use crate::isa::Isa;
