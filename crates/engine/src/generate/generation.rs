@@ -269,7 +269,10 @@ impl Progress {
         Ok(left)
     }
 
-    fn sample<M: LanguageModel, D: Detokenize>(&mut self, session: &mut Session<M, D>) -> Result<Piece, Ended> {
+    fn sample<M: LanguageModel, D: Detokenize>(
+        &mut self,
+        session: &mut Session<M, D>,
+    ) -> Result<Piece, Ended> {
         let logits = session.logits()?;
         let token = self.sampler.sample(logits)?;
         let logprobs = self.config.logprobs.map(|top| TokenLogprobs::new(logits, token, top));
