@@ -130,7 +130,7 @@ impl $isa {
 }
 
 super::parts::isa_by_parts! {
-    $isa = $name, 4 registers of 16 bytes, rows 4, tokens $tokens, v128, v128, v128;
+    $isa = $name, 4 registers of 16 bytes, rows 2, tokens $tokens, v128, v128, v128;
 
     const NIBBLES: bool = arithmetic::NIBBLES;
 
