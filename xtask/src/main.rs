@@ -5,6 +5,8 @@ mod ci;
 mod setup;
 mod shell;
 mod test;
+mod wasm;
+mod web;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,10 @@ tasks:
   test         install what the tests need, and run them all
   ci           format, lints, documentation, other targets, then `test`, then the release build
   bench-peers  measure Firecrest and llama.cpp turn by turn, and record the results
+  wasm [BUILD] build the WebAssembly modules, or those named, and the npm package
+  web          build all of that, and serve the demo page
+  test-web     test the built package in Node and in Chromium
+  bench-web    measure Firecrest and wllama in Chromium turn by turn, and record the results
 
 environment:
   FIRECREST_TEST_MODEL   GGUF file of SmolLM2-135M for the tests that run a real model (downloaded where not set)
@@ -43,6 +49,10 @@ fn run(task: Option<&str>, arguments: &[String]) -> Result {
         (Some("test"), []) => test::run(),
         (Some("ci"), []) => ci::run(),
         (Some("bench-peers"), options) => bench_peers::run(options),
+        (Some("wasm"), builds) => wasm::run(builds),
+        (Some("web"), options) => web::serve(options),
+        (Some("test-web"), []) => web::test(),
+        (Some("bench-web"), options) => web::bench(options),
         (None | Some("help" | "--help" | "-h"), _) => {
             print!("{USAGE}\n{}", bench_peers::USAGE);
             Ok(())

@@ -44,15 +44,15 @@ pub(crate) fn aarch64_emulator() -> std::result::Result<PathBuf, String> {
 }
 
 /// Installs a Debian package.
-fn install(package: &str) -> std::result::Result<(), String> {
+pub(crate) fn install(package: &str) -> std::result::Result<(), String> {
     let advice =
         |reason: &str| format!("{reason}; install {package} (Debian, Ubuntu: apt-get install {package})");
     if find("apt-get").is_none() {
-        return Err(advice("qemu-aarch64 is not installed"));
+        return Err(advice("there is no apt-get"));
     }
     let root = command("id", "-u").text().is_ok_and(|id| id.trim() == "0");
     if !root && !command("sudo", "-n true").works() {
-        return Err(advice("qemu-aarch64 is not installed and installing it needs root"));
+        return Err(advice("installing it needs root"));
     }
     let apt = |arguments: &str| -> Command {
         let mut apt = if root { command("env", "") } else { command("sudo", "-n env") };

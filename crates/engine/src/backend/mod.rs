@@ -5,6 +5,8 @@
 
 mod cpu;
 
+#[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+pub use cpu::lend_thread;
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
 pub(crate) use cpu::{
     Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, Output, Routes,

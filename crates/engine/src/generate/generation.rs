@@ -72,6 +72,16 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Generation<'a, M, D> {
     session: &'a mut Session<M, D>,
+    progress: Progress,
+}
+
+/// How far an answer has come, apart from its [`Session`]: for callers that cannot hold a borrow between two pieces,
+/// as where each step is a call from another language.
+///
+/// Every step must be given the session that began the answer, and that must have answered nothing else meanwhile: the
+/// model would go on from another text.
+#[derive(Debug)]
+pub struct Progress {
     config: GenerationConfig,
     sampler: Sampler,
     text: TextStream,
@@ -84,50 +94,35 @@ pub struct Generation<'a, M, D> {
 /// What has to be computed before the next token can be sampled.
 #[derive(Debug)]
 enum Next {
+    /// The whole prompt; nothing of it was computed.
     Prompt(Vec<u32>),
+    /// What is left of the prompt.
+    Rest(Vec<u32>),
     Token(u32),
+    Sample,
     Nothing,
 }
 
 impl<'a, M: LanguageModel, D: Detokenize> Generation<'a, M, D> {
-    pub(super) fn new(
-        session: &'a mut Session<M, D>,
-        prompt: Vec<u32>,
-        prompt_tokens: usize,
-        config: &GenerationConfig,
-    ) -> Result<Self, GenerateError> {
-        let mut sampler = Sampler::new(config)?;
-        for &token in &prompt {
-            sampler.accept(token, &session.vocab().token_bytes(token), Source::Prompt);
-        }
-        let discarded_tokens = prompt_tokens - prompt.len();
-        Ok(Self {
-            session,
-            sampler,
-            text: TextStream::new(&config.stop),
-            config: config.clone(),
-            cancel: CancelToken::new(),
-            next: Next::Prompt(prompt),
-            finish_reason: None,
-            stats: Stats { prompt_tokens, discarded_tokens, ..Stats::default() },
-        })
+    pub(super) fn new(session: &'a mut Session<M, D>, progress: Progress) -> Self {
+        Self { session, progress }
     }
 
     /// Lets `cancel` end the answer, its prefill too.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
-        self.cancel = cancel;
+        self.progress.cancel = cancel;
         self
     }
 
     /// Why the answer ended; `None` while it has not, or if it failed.
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.finish_reason
+        self.progress.finish_reason
     }
 
     /// What was done so far and how long it took.
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.progress.stats
     }
 
     /// Runs to the end, showing each piece to `on_piece`, which returns whether to go on.
@@ -142,55 +137,148 @@ impl<'a, M: LanguageModel, D: Detokenize> Generation<'a, M, D> {
             tokens.push(piece.token);
             logprobs.extend(piece.logprobs);
             if !go_on {
-                self.finish_reason.get_or_insert(FinishReason::Cancelled);
+                self.progress.finish_reason.get_or_insert(FinishReason::Cancelled);
                 break;
             }
         }
-        let finish_reason = self.finish_reason.unwrap_or(FinishReason::Cancelled);
-        Ok(Output { text, tokens, logprobs, finish_reason, stats: self.stats })
+        let finish_reason = self.finish_reason().unwrap_or(FinishReason::Cancelled);
+        Ok(Output { text, tokens, logprobs, finish_reason, stats: self.stats() })
+    }
+}
+
+impl Progress {
+    pub(super) fn new<M: LanguageModel, D: Detokenize>(
+        session: &Session<M, D>,
+        prompt: Vec<u32>,
+        prompt_tokens: usize,
+        config: &GenerationConfig,
+    ) -> Result<Self, GenerateError> {
+        let mut sampler = Sampler::new(config)?;
+        for &token in &prompt {
+            sampler.accept(token, &session.vocab().token_bytes(token), Source::Prompt);
+        }
+        let discarded_tokens = prompt_tokens - prompt.len();
+        Ok(Self {
+            sampler,
+            text: TextStream::new(&config.stop),
+            config: config.clone(),
+            cancel: CancelToken::new(),
+            next: Next::Prompt(prompt),
+            finish_reason: None,
+            stats: Stats { prompt_tokens, discarded_tokens, ..Stats::default() },
+        })
+    }
+
+    /// Why the answer ended; `None` while it has not, or if it failed.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish_reason
+    }
+
+    /// What was done so far and how long it took.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Computes one block of the prompt, of [`GenerationConfig::prefill_block`] tokens, and returns how many tokens of
+    /// it are left. [`Progress::next`] does what this was not called for.
+    pub fn prefill<M: LanguageModel, D: Detokenize>(
+        &mut self,
+        session: &mut Session<M, D>,
+    ) -> Result<usize, GenerateError> {
+        let started = Instant::now();
+        let result = self.block(session);
+        self.stats.prefill += started.elapsed();
+        Ok(result?)
+    }
+
+    /// The next piece; `None` at the end, and after an error.
+    pub fn next<M: LanguageModel, D: Detokenize>(
+        &mut self,
+        session: &mut Session<M, D>,
+    ) -> Option<Result<Piece, GenerateError>> {
+        if self.finish_reason.is_some() {
+            return None;
+        }
+        match self.step(session) {
+            Ok(piece) => Some(Ok(piece)),
+            Err(Ended::Finished(reason)) => {
+                self.finish_reason = Some(reason);
+                None
+            }
+            Err(Ended::Failed(error)) => Some(Err(error)),
+            Err(Ended::Already) => None,
+        }
     }
 
     /// The next piece, or `None` and why there is none.
-    fn step(&mut self) -> Result<Piece, Ended> {
+    fn step<M: LanguageModel, D: Detokenize>(&mut self, session: &mut Session<M, D>) -> Result<Piece, Ended> {
         if self.cancel.is_cancelled() {
             return Err(FinishReason::Cancelled.into());
         }
         let started = Instant::now();
-        let first = matches!(self.next, Next::Prompt(_));
-        let result = self.compute().and_then(|()| self.sample());
+        let first = matches!(self.next, Next::Prompt(_) | Next::Rest(_) | Next::Sample);
+        let result = self.compute(session).and_then(|()| self.sample(session));
         let time = if first { &mut self.stats.prefill } else { &mut self.stats.decode };
         *time += started.elapsed();
         result
     }
 
     /// Computes the logits to sample from.
-    fn compute(&mut self) -> Result<(), Ended> {
-        match std::mem::replace(&mut self.next, Next::Nothing) {
-            Next::Prompt(prompt) => {
-                self.stats.reused_tokens = self.session.reuse(&prompt);
-                for block in prompt[self.stats.reused_tokens..].chunks(self.config.prefill_block) {
-                    if self.cancel.is_cancelled() {
-                        return Err(FinishReason::Cancelled.into());
-                    }
-                    self.session.submit(block)?;
-                }
-                match self.config.max_tokens {
-                    0 => Err(FinishReason::Length.into()),
-                    _ => Ok(()),
-                }
+    fn compute<M: LanguageModel, D: Detokenize>(&mut self, session: &mut Session<M, D>) -> Result<(), Ended> {
+        if let Next::Token(token) = self.next {
+            self.next = Next::Nothing;
+            return Ok(session.submit_next(token, self.config.context_overflow)?);
+        }
+        if let Next::Nothing = self.next {
+            return Err(Ended::Already);
+        }
+        while self.block(session)? > 0 {
+            if self.cancel.is_cancelled() {
+                return Err(FinishReason::Cancelled.into());
             }
-            Next::Token(token) => Ok(self.session.submit_next(token, self.config.context_overflow)?),
-            Next::Nothing => Err(Ended::Already),
+        }
+        self.next = Next::Nothing;
+        match self.config.max_tokens {
+            0 => Err(FinishReason::Length.into()),
+            _ => Ok(()),
         }
     }
 
-    fn sample(&mut self) -> Result<Piece, Ended> {
-        let logits = self.session.logits()?;
+    /// Computes a block of what is left of the prompt, and returns how many tokens are left.
+    fn block<M: LanguageModel, D: Detokenize>(
+        &mut self,
+        session: &mut Session<M, D>,
+    ) -> Result<usize, GenerateError> {
+        let mut rest = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Prompt(mut prompt) => {
+                self.stats.reused_tokens = session.reuse(&prompt);
+                prompt.drain(..self.stats.reused_tokens);
+                prompt
+            }
+            Next::Rest(rest) => rest,
+            other => {
+                self.next = other;
+                return Ok(0);
+            }
+        };
+        let block = rest.len().min(self.config.prefill_block);
+        session.submit(&rest[..block])?;
+        rest.drain(..block);
+        let left = rest.len();
+        self.next = if left == 0 { Next::Sample } else { Next::Rest(rest) };
+        Ok(left)
+    }
+
+    fn sample<M: LanguageModel, D: Detokenize>(
+        &mut self,
+        session: &mut Session<M, D>,
+    ) -> Result<Piece, Ended> {
+        let logits = session.logits()?;
         let token = self.sampler.sample(logits)?;
         let logprobs = self.config.logprobs.map(|top| TokenLogprobs::new(logits, token, top));
         self.stats.generated_tokens += 1;
 
-        let vocab = self.session.vocab();
+        let vocab = session.vocab();
         let stop = vocab.is_end_of_generation(token) || self.config.stop_tokens.contains(&token);
         let mut shown = Shown { text: String::new(), stopped: false };
         if !stop {
@@ -204,7 +292,7 @@ impl<'a, M: LanguageModel, D: Detokenize> Generation<'a, M, D> {
             Some(FinishReason::Stop)
         } else if self.stats.generated_tokens >= self.config.max_tokens {
             Some(FinishReason::Length)
-        } else if self.session.is_full() && self.config.context_overflow == ContextOverflow::Error {
+        } else if session.is_full() && self.config.context_overflow == ContextOverflow::Error {
             Some(FinishReason::ContextFull)
         } else {
             None
@@ -227,18 +315,7 @@ impl<M: LanguageModel, D: Detokenize> Iterator for Generation<'_, M, D> {
     type Item = Result<Piece, GenerateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.finish_reason.is_some() {
-            return None;
-        }
-        match self.step() {
-            Ok(piece) => Some(Ok(piece)),
-            Err(Ended::Finished(reason)) => {
-                self.finish_reason = Some(reason);
-                None
-            }
-            Err(Ended::Failed(error)) => Some(Err(error)),
-            Err(Ended::Already) => None,
-        }
+        self.progress.next(self.session)
     }
 }
 

@@ -35,7 +35,7 @@ mod tests;
 pub use cancel::CancelToken;
 pub use config::{ConfigError, ContextOverflow, Dry, GenerationConfig};
 pub use error::{GenerateError, SampleError};
-pub use generation::{FinishReason, Generation, Output, Piece};
+pub use generation::{FinishReason, Generation, Output, Piece, Progress};
 pub use logprobs::TokenLogprobs;
 pub use model::{Detokenize, ForwardError, LanguageModel};
 pub use sampler::{Sampler, Source};

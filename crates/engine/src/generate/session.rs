@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::generation::{Generation, Output, Piece};
+use super::generation::{Generation, Output, Piece, Progress};
 use super::{ContextOverflow, Detokenize, ForwardError, GenerateError, GenerationConfig, LanguageModel};
 
 /// A model with its vocabulary, and the tokens that its KV cache holds.
@@ -70,6 +70,12 @@ impl<M: LanguageModel, D: Detokenize> Session<M, D> {
         prompt: &[u32],
         config: &GenerationConfig,
     ) -> Result<Generation<'_, M, D>, GenerateError> {
+        let progress = self.begin(prompt, config)?;
+        Ok(Generation::new(self, progress))
+    }
+
+    /// As [`generation`](Self::generation), without a borrow: each step is given this session.
+    pub fn begin(&self, prompt: &[u32], config: &GenerationConfig) -> Result<Progress, GenerateError> {
         let vocab = self.model.vocab_size();
         config.validate_for(vocab)?;
         if prompt.is_empty() {
@@ -79,7 +85,7 @@ impl<M: LanguageModel, D: Detokenize> Session<M, D> {
             return Err(ForwardError::TokenOutOfRange { id, vocab }.into());
         }
         let fitted = fit(prompt, self.model.capacity(), config.context_overflow)?;
-        Generation::new(self, fitted.into_owned(), prompt.len(), config)
+        Progress::new(self, fitted.into_owned(), prompt.len(), config)
     }
 
     /// Answers `prompt`. Fails as [`generation`](Self::generation) does, or if the model does.

@@ -196,6 +196,25 @@ fn logprobs_are_reported_when_asked_for() {
 }
 
 #[test]
+fn an_answer_can_be_made_step_by_step() {
+    let config = greedy().with_prefill_block(2);
+    let whole = answer("abcdefg.", "abcde", &config);
+    for prefilled in 0..=4 {
+        let mut session = session(64, "abcdefg.");
+        let mut progress = session.begin(&Letters::tokens("abcde"), &config).unwrap();
+        let left: Vec<_> = (0..prefilled).map(|_| progress.prefill(&mut session).unwrap()).collect();
+        assert_eq!(left, [3, 1, 0, 0][..prefilled]);
+        let mut text = String::new();
+        while let Some(piece) = progress.next(&mut session) {
+            text += &piece.unwrap().text;
+        }
+        assert_eq!((text.as_str(), progress.finish_reason()), ("fg", Some(FinishReason::Stop)));
+        assert_eq!(progress.stats().generated_tokens, whole.stats.generated_tokens);
+        assert!(progress.next(&mut session).is_none());
+    }
+}
+
+#[test]
 fn penalties_see_the_answer() {
     // The model would say b for ever; each b costs it 3 of its 10, until the first letter of logit 0 wins.
     let config = greedy().with_frequency_penalty(3.0).with_max_tokens(5);

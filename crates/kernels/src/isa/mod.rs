@@ -4,6 +4,22 @@
 //! instructions may run. All of them offer vectors of the same logical width, 64 bytes (16 lanes of 32 bits), made of
 //! one, two or four registers: an operation sums in the same order everywhere, whatever the register width.
 
+/// A loop over `0..T` that is unrolled whatever the compiler thinks of its size: sums that are indexed in a rolled loop
+/// live in memory instead of registers.
+macro_rules! unrolled {
+    ($t:ident < $n:ident, $body:block) => {
+        unrolled!(@ $t < $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $t:ident < $n:ident, $body:block, $($i:literal)+) => {
+        const { assert!($n <= 16) };
+        $(if $i < $n {
+            let $t = $i;
+            $body
+        })+
+    };
+}
+pub(crate) use unrolled;
+
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))]
 mod parts;
 mod scalar;
@@ -19,13 +35,26 @@ pub use scalar::Scalar;
 
 #[cfg(target_arch = "aarch64")]
 pub use neon::{Neon, NeonDot};
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+pub use simd128::RelaxedSimd;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))]
 pub use simd128::Simd128;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512, Avx512Vnni, Sse41};
 
 /// Lanes of 32 bits in a vector.
 pub const LANES: usize = 16;
+
+/// What is known of the codes in a dot product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeRange {
+    /// From 0 to 15.
+    Nibble,
+    /// From 0 to what [`Isa::dot_unsigned`] takes.
+    Unsigned,
+    /// The whole range of `i8`.
+    Signed,
+}
 
 /// An operation, written once over every instruction set.
 pub trait Op {
@@ -48,6 +77,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Added to signed codes before [`Isa::dot_unsigned`] where that takes the whole range of `u8`. Zero: signed codes
     /// go to [`Isa::dot_signed`] as they are.
     const SIGNED_BIAS: u8;
+    /// Whether dot products gain from knowing that codes are below 16: operations compile twice for that.
+    const NIBBLES: bool = false;
 
     /// 64 bytes.
     type Bytes: Copy;
@@ -124,6 +155,44 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn dot_unsigned(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// Adds to each lane the four products of its bytes, both signed, `x` above -128.
     fn dot_signed(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// In each lane the products of its bytes, of all of `codes` with `x`.
+    #[inline(always)]
+    fn dot_all<const N: usize>(
+        self,
+        range: CodeRange,
+        codes: [Self::Bytes; N],
+        x: [Self::Bytes; N],
+    ) -> Self::I32 {
+        let mut sum = self.splat_i32(0);
+        unrolled!(i < N, {
+            sum = match range {
+                CodeRange::Signed => self.dot_signed(sum, codes[i], x[i]),
+                CodeRange::Nibble | CodeRange::Unsigned => self.dot_unsigned(sum, codes[i], x[i]),
+            };
+        });
+        sum
+    }
+    /// For each of `T` tokens, in each lane the products of its bytes of all `lines` with the token's four of that line.
+    #[inline(always)]
+    fn dot_lines<const N: usize, const T: usize>(
+        self,
+        range: CodeRange,
+        lines: &[[u8; 64]; N],
+        x: [&[[u8; 4]; N]; T],
+    ) -> [Self::I32; T] {
+        let mut sums = [self.splat_i32(0); T];
+        for q in 0..N {
+            let line = self.load(&lines[q]);
+            unrolled!(t < T, {
+                let x = self.splat4(&x[t][q]);
+                sums[t] = match range {
+                    CodeRange::Signed => self.dot_signed(sums[t], line, x),
+                    CodeRange::Nibble | CodeRange::Unsigned => self.dot_unsigned(sums[t], line, x),
+                };
+            });
+        }
+        sums
+    }
     /// To floats.
     fn to_f32(self, v: Self::I32) -> Self::F32;
 
@@ -251,7 +320,13 @@ macro_rules! kinds {
 
             /// The fastest that this processor has.
             pub fn best() -> IsaKind {
-                Self::available().last().unwrap_or(IsaKind::Scalar)
+                #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+                let least = IsaKind::Scalar;
+                #[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+                let least = IsaKind::Simd128;
+                #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+                let least = IsaKind::RelaxedSimd;
+                Self::available().last().unwrap_or(least)
             }
 
             /// The name, as `FIRECREST_ISA` takes it.
@@ -276,6 +351,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    // A module with SIMD has it everywhere, so scalar code would be dead weight.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Scalar = "scalar",
     #[cfg(target_arch = "x86_64")] Sse41 = "sse41",
     #[cfg(target_arch = "x86_64")] Avx2 = "avx2",
@@ -283,7 +360,9 @@ kinds! {
     #[cfg(target_arch = "x86_64")] Avx512Vnni = "avx512",
     #[cfg(target_arch = "aarch64")] Neon = "neon-nodot",
     #[cfg(target_arch = "aarch64")] NeonDot = "neon",
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))] Simd128 = "simd128",
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+    Simd128 = "simd128",
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))] RelaxedSimd = "relaxed-simd",
 }
 
 #[cold]

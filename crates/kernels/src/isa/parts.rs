@@ -1,11 +1,11 @@
 //! Vectors of 64 bytes made of two or four registers.
 
 /// Implements `Isa` for `$isa` from steps on one register, which are its inherent methods of the same names with `1`
-/// at the end. A register is `$width` bytes, a vector `$n` of them.
+/// at the end. A register is `$width` bytes, a vector `$n` of them. Methods that follow take the place of the trait's own.
 macro_rules! isa_by_parts {
     (
         $isa:ident = $name:literal, $n:tt registers of $width:literal bytes, rows $rows:literal, tokens $tokens:literal,
-        $bytes:ty, $i32:ty, $f32:ty
+        $bytes:ty, $i32:ty, $f32:ty $(; $($better:tt)+)?
     ) => {
         impl $isa {
             /// Register `i` of a vector in memory.
@@ -28,6 +28,8 @@ macro_rules! isa_by_parts {
             const ROWS: usize = $rows;
             const TOKENS: usize = $tokens;
             const SIGNED_BIAS: u8 = 0;
+
+            $($($better)+)?
 
             type Bytes = [$bytes; $n];
             type I32 = [$i32; $n];

@@ -7,6 +7,7 @@ mod matrix;
 mod moe;
 mod pointwise;
 mod pool;
+mod spawn;
 
 use std::fmt;
 use std::num::NonZero;
@@ -24,6 +25,8 @@ pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
 pub(crate) use moe::{Experts, Gating, Routes, Routing};
 use pool::Pool;
+#[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+pub use spawn::lend_thread;
 
 /// Rows of weights in a task. A multiple of the 16 rows of a panel; small enough that a preempted thread holds up the
 /// others only briefly.

@@ -9,9 +9,10 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 
 use firecrest_kernels::ops::MatrixMut;
+
+use super::spawn::{self, Helper};
 
 /// Rounds of spinning before a helper sleeps: some tens of microseconds.
 const SPINS: u32 = 20_000;
@@ -25,7 +26,7 @@ type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 /// Threads that share the tasks of one job at a time.
 pub(super) struct Pool {
     shared: Arc<Shared>,
-    helpers: Vec<JoinHandle<()>>,
+    helpers: Vec<Helper>,
 }
 
 struct Shared {
@@ -138,7 +139,7 @@ impl Shared {
 impl Pool {
     /// A pool of `threads` workers, the caller of [`Pool::run`] among them; fewer where threads cannot be started.
     pub(super) fn new(threads: usize) -> Self {
-        let threads = if cfg!(target_family = "wasm") { 1 } else { threads.max(1) };
+        let threads = spawn::most_threads(threads.max(1));
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(None),
@@ -152,7 +153,7 @@ impl Pool {
         let helpers = (1..threads).map_while(|worker| {
             let shared = Arc::clone(&shared);
             let name = format!("firecrest-{worker}");
-            std::thread::Builder::new().name(name).spawn(move || shared.help(worker)).ok()
+            spawn::spawn(name, move || shared.help(worker))
         });
         let helpers = helpers.collect();
         Self { shared, helpers }
@@ -293,8 +294,7 @@ impl Drop for Pool {
             self.shared.wake.notify_all();
         }
         for helper in self.helpers.drain(..) {
-            // A helper catches the panics of its tasks, so it ends normally.
-            let _ = helper.join();
+            helper.join();
         }
     }
 }

@@ -11,7 +11,7 @@ mod vector;
 
 use super::{MatrixMut, QuantizedChunk, chunks};
 use crate::format::{Codes, Format, Quant};
-use crate::isa::{Isa, IsaKind};
+use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
 pub use panel::PanelRun;
@@ -129,23 +129,17 @@ const fn bias_and_zero<I: Isa, Q: Quant>() -> (u8, u8) {
     }
 }
 
-/// Whether the codes of `Q` are signed.
+/// What is known of the codes of `Q` that went through [`biased`].
 #[inline(always)]
-const fn is_signed<Q: Quant>() -> bool {
-    matches!(Q::CODES, Codes::Signed)
-}
-
-/// Dot products of codes that went through [`bias_and_zero`].
-#[inline(always)]
-fn dot<I: Isa, const SIGNED: bool>(isa: I, acc: I::I32, codes: I::Bytes, x: I::Bytes) -> I::I32 {
-    if SIGNED && I::SIGNED_BIAS == 0 {
-        isa.dot_signed(acc, codes, x)
-    } else {
-        isa.dot_unsigned(acc, codes, x)
+const fn range<I: Isa, Q: Quant>() -> CodeRange {
+    match Q::CODES {
+        Codes::Unsigned { max: ..=15, .. } if I::NIBBLES => CodeRange::Nibble,
+        Codes::Signed if I::SIGNED_BIAS == 0 => CodeRange::Signed,
+        _ => CodeRange::Unsigned,
     }
 }
 
-/// Codes of `Q`, biased for [`dot`].
+/// Codes of `Q`, biased so that [`range`] holds.
 #[inline(always)]
 fn biased<I: Isa, Q: Quant>(isa: I, codes: I::Bytes) -> I::Bytes {
     // Adding 128 to a signed byte flips its sign bit.

@@ -2,9 +2,9 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, biased, dot, is_signed};
+use super::{Weights, bias_and_zero, biased, range};
 use crate::format::{CHUNK, Quant};
-use crate::isa::{Isa, Op};
+use crate::isa::{CodeRange, Isa, Op, unrolled};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
 /// Rows in a panel: one a lane.
@@ -90,23 +90,8 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
     }
 }
 
-/// A loop over `0..T` that is unrolled whatever the compiler thinks of its size: sums that are indexed in a rolled loop
-/// live in memory instead of registers.
-macro_rules! unrolled {
-    ($t:ident < $n:ident, $body:block) => {
-        unrolled!(@ $t < $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $t:ident < $n:ident, $body:block, $($i:literal)+) => {
-        const { assert!($n <= 16) };
-        $(if $i < $n {
-            let $t = $i;
-            $body
-        })+
-    };
-}
-
 /// Panels times all tokens. It knows of the format only what changes the arithmetic, so formats share its code.
-struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool> {
+struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: bool> {
     panels: &'a [PanelRun],
     /// Length of a panel.
     runs: usize,
@@ -115,7 +100,9 @@ struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool> {
     out: MatrixMut<'a>,
 }
 
-impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Op for Tiles<'_, GROUP, OFFSET, SIGNED> {
+impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: bool> Op
+    for Tiles<'_, GROUP, OFFSET, SIGNED, NIBBLE>
+{
     type Output = ();
 
     #[inline(always)]
@@ -142,7 +129,33 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Op for Tiles<'_
     }
 }
 
-impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP, OFFSET, SIGNED> {
+impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: bool>
+    Tiles<'_, GROUP, OFFSET, SIGNED, NIBBLE>
+{
+    const RANGE: CodeRange = match (SIGNED, NIBBLE) {
+        (true, _) => CodeRange::Signed,
+        (false, true) => CodeRange::Nibble,
+        (false, false) => CodeRange::Unsigned,
+    };
+
+    /// The products of `N` lines of a run, the `part`-th of them, with what each token has at pair `pair` of chunk `c`,
+    /// its `at`-th `N` quads.
+    #[inline(always)]
+    fn sums<I: Isa, const T: usize, const N: usize>(
+        isa: I,
+        lines: &[[u8; 64]; 8],
+        part: usize,
+        tokens: &[&[QuantizedChunk]; T],
+        [c, pair, at]: [usize; 3],
+    ) -> [I::I32; T] {
+        let lines = &lines.as_chunks::<N>().0[part];
+        let mut quads = [&[[0; 4]; N]; T];
+        unrolled!(t < T, {
+            quads[t] = &tokens[t][c].codes[pair].as_chunks::<4>().0.as_chunks::<N>().0[at];
+        });
+        isa.dot_lines(Self::RANGE, lines, quads)
+    }
+
     /// All panels times `T` tokens from `first` on.
     #[inline(always)]
     fn tile<I: Isa, const T: usize>(&mut self, isa: I, first: usize) {
@@ -170,15 +183,12 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool> Tiles<'_, GROUP
             for (g, run) in runs.iter().enumerate() {
                 let groups = 32 / GROUP;
                 for part in 0..groups {
-                    let mut sums = [isa.splat_i32(0); T];
-                    for q in part * (GROUP / 4)..(part + 1) * (GROUP / 4) {
-                        let line = isa.load(&run.codes[q]);
-                        unrolled!(t < T, {
-                            let quads = tokens[t][c].codes[g / 2].as_chunks::<4>().0;
-                            sums[t] =
-                                dot::<I, SIGNED>(isa, sums[t], line, isa.splat4(&quads[8 * (g % 2) + q]));
-                        });
-                    }
+                    let at = groups * (g % 2) + part;
+                    let sums = if GROUP == 16 {
+                        Self::sums::<I, T, 4>(isa, &run.codes, part, tokens, [c, g / 2, at])
+                    } else {
+                        Self::sums::<I, T, 8>(isa, &run.codes, part, tokens, [c, g / 2, at])
+                    };
                     let at = groups * g + part;
                     let (scale, offset) = (isa.load_f32(&run.scale[part]), isa.load_f32(&run.offset[part]));
                     unrolled!(t < T, {
@@ -221,24 +231,30 @@ impl<Q: Quant> Op for MatMul<'_, Q> {
             for (i, panel) in panels.chunks_exact_mut(runs).enumerate() {
                 Self::unpack(isa, weights, first + i * ROWS, panel);
             }
-            let (columns, others) = rest.split_columns(rows);
+            let (out, others) = rest.split_columns(rows);
             rest = others;
             let panels = &*panels;
             let offset = Q::OFFSET || bias_and_zero::<I, Q>().1 != 0;
             macro_rules! tiles {
-                ($group:literal, $offset:literal, $signed:literal) => {
-                    isa.call(Tiles::<$group, $offset, $signed> { panels, runs, x, stride, out: columns })
+                ($group:literal, $offset:literal) => {
+                    match range::<I, Q>() {
+                        CodeRange::Signed => {
+                            isa.call(Tiles::<$group, $offset, true, false> { panels, runs, x, stride, out })
+                        }
+                        CodeRange::Nibble => {
+                            isa.call(Tiles::<$group, $offset, false, true> { panels, runs, x, stride, out })
+                        }
+                        CodeRange::Unsigned => {
+                            isa.call(Tiles::<$group, $offset, false, false> { panels, runs, x, stride, out })
+                        }
+                    }
                 };
             }
-            match (Q::GROUP, offset, is_signed::<Q>()) {
-                (16, false, false) => tiles!(16, false, false),
-                (16, false, true) => tiles!(16, false, true),
-                (16, true, false) => tiles!(16, true, false),
-                (16, true, true) => tiles!(16, true, true),
-                (_, false, false) => tiles!(32, false, false),
-                (_, false, true) => tiles!(32, false, true),
-                (_, true, false) => tiles!(32, true, false),
-                (_, true, true) => tiles!(32, true, true),
+            match (Q::GROUP, offset) {
+                (16, false) => tiles!(16, false),
+                (16, true) => tiles!(16, true),
+                (_, false) => tiles!(32, false),
+                (_, true) => tiles!(32, true),
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, biased, dot, is_signed};
+use super::{Weights, bias_and_zero, biased, range};
 use crate::format::{CHUNK, Quant};
-use crate::isa::{Isa, Op};
+use crate::isa::{Isa, Op, unrolled};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
 /// The most bytes that a chunk of any format has.
@@ -56,12 +56,12 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let mut sums = [Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) }; R];
         for (c, x) in x[..full].iter().enumerate() {
             let mut chunk = [&[][..]; R];
-            for r in 0..R {
+            unrolled!(r < R, {
                 chunk[r] = &rows[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
                 for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
                     isa.prefetch(chunk[r], ahead + 64 * line);
                 }
-            }
+            });
             Self::chunk(isa, chunk, CHUNK, x, &mut sums);
         }
         let rest = weights.columns % CHUNK;
@@ -80,9 +80,9 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             Self::chunk(isa, chunk, rest, &x[full], &mut sums);
         }
         let mut totals = [isa.splat(0.0); R];
-        for r in 0..R {
+        unrolled!(r < R, {
             totals[r] = isa.add(sums[r].products, sums[r].offsets);
-        }
+        });
         let (fours, rest) = totals.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
         for (totals, out) in fours.iter().zip(out_fours) {
@@ -113,7 +113,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             (isa.load_even(&x.scale), isa.load_odd(&x.sum), isa.mul(isa.load_even(&x.sum), minus_zero))
         };
         let mut scales = [[0.0; 16]; R];
-        for r in 0..R {
+        unrolled!(r < R, {
             let (mut scale, mut offset) = Q::scale_vectors(isa, chunk[r]);
             if len < CHUNK {
                 // Not a number where other bytes stand, perhaps.
@@ -128,7 +128,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             if zero > 0 {
                 sums[r].offsets = isa.mul_add(scale, x_zero, sums[r].offsets);
             }
-        }
+        });
         Self::half(isa, &chunk, 0, x, &scales, sums);
         if len > CHUNK / 2 {
             Self::half(isa, &chunk, 1, x, &scales, sums);
@@ -145,7 +145,6 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         scales: &[[f32; 16]; R],
         sums: &mut [Sums<I>; R],
     ) {
-        let none = isa.splat_i32(0);
         let [first, second] = const { Q::ORDER.quarters() };
         let (x_first, x_second) =
             (isa.load_quarters(x.half(half), first), isa.load_quarters(x.half(half), second));
@@ -153,28 +152,20 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             16 => quarters.map(|quarter| 8 * half + quarter),
             _ => quarters.map(|quarter| 2 * (4 * half + quarter / 2)),
         };
-        let multiply = |acc, codes, x| {
-            let codes = biased::<I, Q>(isa, codes);
-            if is_signed::<Q>() {
-                dot::<I, true>(isa, acc, codes, x)
-            } else {
-                dot::<I, false>(isa, acc, codes, x)
-            }
-        };
-        for r in 0..R {
-            let [codes, more] = Q::unpack_half(isa, chunk[r], half);
-            let mut products = multiply(none, codes, x_first);
+        unrolled!(r < R, {
+            let [codes, more] = Q::unpack_half(isa, chunk[r], half).map(|codes| biased::<I, Q>(isa, codes));
             // Where each quarter of both vectors is of one group, they share the scale.
-            if const { shares_groups::<Q>() } {
-                products = multiply(products, more, x_second);
+            let products = if const { shares_groups::<Q>() } {
+                isa.dot_all(range::<I, Q>(), [codes, more], [x_first, x_second])
             } else {
-                let products = isa.to_f32(multiply(none, more, x_second));
+                let products = isa.dot_all(range::<I, Q>(), [more], [x_second]);
                 let scale = isa.spread(&scales[r], lanes(second));
-                sums[r].products = isa.mul_add(products, scale, sums[r].products);
-            }
+                sums[r].products = isa.mul_add(isa.to_f32(products), scale, sums[r].products);
+                isa.dot_all(range::<I, Q>(), [codes], [x_first])
+            };
             let scale = isa.spread(&scales[r], lanes(first));
             sums[r].products = isa.mul_add(isa.to_f32(products), scale, sums[r].products);
-        }
+        });
     }
 
     #[inline(always)]

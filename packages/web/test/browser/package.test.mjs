@@ -1,0 +1,270 @@
+// The built package in Chromium: every build, loading and its faults, storage, memory, and the demo page.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { serve } from '../serve.mjs';
+
+const here = import.meta.dirname;
+const dist = join(here, '../../dist');
+const data = join(here, '../../../../crates/engine/tests/data');
+const tiny = join(data, 'archs/llama-gqa-tied.gguf');
+const smollm2 = process.env.FIRECREST_TEST_MODEL;
+const screenshots = process.env.FIRECREST_SCREENSHOTS ?? join(tmpdir(), 'firecrest-screenshots');
+const VARIANTS = ['relaxed-simd', 'simd128', 'scalar', 'relaxed-simd-threads', 'simd128-threads', 'scalar-threads'];
+
+const blank = join(here, 'blank.html');
+let browser;
+let server;
+let plain;
+let faults = {};
+
+before(async () => {
+  const routes = {
+    '/dist/': dist,
+    '/demo/firecrest/': dist,
+    '/demo/': join(here, '../../demo'),
+    '/tiny.gguf': tiny,
+    '/smollm2.gguf': smollm2 ?? tiny,
+    '/': blank,
+  };
+  const proxy = new Proxy({}, { get: (_, path) => faults[path] });
+  server = await serve({ routes, faults: proxy });
+  plain = await serve({ routes, isolated: false });
+  browser = await chromium.launch({
+    executablePath: process.env.FIRECREST_CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox'],
+  });
+});
+after(async () => {
+  await browser?.close();
+  server?.close();
+  plain?.close();
+});
+
+/** A page of its own, with its own storage. */
+async function open(t, origin = server.url, path = '/') {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.on('pageerror', (error) => t.diagnostic(`page: ${error.message}`));
+  await page.goto(origin + path);
+  return page;
+}
+
+/** Runs `body`, which has `Firecrest` and `given`, in the page. */
+const run = (page, body, given = {}) =>
+  page.evaluate(
+    async ({ body, given }) => {
+      const { Firecrest, FirecrestError, probe } = await import('/dist/index.js');
+      const run = new (async () => {}).constructor('Firecrest', 'FirecrestError', 'probe', 'given', body);
+      return run(Firecrest, FirecrestError, probe, given);
+    },
+    { body, given },
+  );
+
+test('every build that there is answers alike', async (t) => {
+  const page = await open(t);
+  const answers = new Map();
+  for (const variant of VARIANTS.filter((name) => existsSync(join(dist, `firecrest-${name}.wasm`)))) {
+    const { text, info } = await run(
+      page,
+      `const model = await Firecrest.load('/tiny.gguf', { variant: given.variant, threads: 2, storage: 'none' });
+       const text = await model.generate('ab', { maxTokens: 24, temperature: 0, raw: true }).text();
+       const { info } = model; model.dispose(); return { text, info };`,
+      { variant },
+    );
+    assert.equal(info.variant, variant);
+    assert.equal(info.threads, variant.endsWith('-threads') ? 2 : 1);
+    answers.set(variant, text);
+  }
+  assert.equal(new Set(answers.values()).size, 1, JSON.stringify([...answers]));
+});
+
+test('SmolLM2 streams what the engine answers', { skip: !smollm2, timeout: 300_000 }, async (t) => {
+  const program = process.env.FIRECREST_PROGRAM;
+  const page = await open(t);
+  const { text, pieces, stats } = await run(
+    page,
+    `const model = await Firecrest.load('/smollm2.gguf', { storage: 'none' });
+     const answer = model.generate('The capital of France is', { maxTokens: 24, temperature: 0, raw: true });
+     const pieces = []; for await (const piece of answer) pieces.push(piece);
+     const stats = await answer.stats; model.dispose(); return { text: pieces.join(''), pieces: pieces.length, stats };`,
+  );
+  t.diagnostic(`${stats.tokensPerSecond?.toFixed(1)} tokens/s`);
+  assert.ok(pieces > 10);
+  if (program) {
+    const options = ['run', '-m', smollm2, '--raw', '--temperature', '0', '--max-tokens', '24', 'The capital of France is'];
+    assert.equal(text, execFileSync(program, options, { encoding: 'utf8' }));
+  } else {
+    assert.match(text, /Paris/);
+  }
+});
+
+test('without isolation everything works on one thread', async (t) => {
+  const page = await open(t, plain.url);
+  const result = await run(
+    page,
+    `const model = await Firecrest.load('/tiny.gguf', { threads: 4 });
+     const text = await model.generate('ab', { maxTokens: 4, temperature: 0, raw: true }).text();
+     return { isolated: crossOriginIsolated, threads: model.info.threads, variant: model.info.variant, text };`,
+  );
+  assert.equal(result.isolated, false);
+  assert.equal(result.threads, 1);
+  assert.ok(!result.variant.includes('threads'));
+  assert.ok(result.text.length > 0);
+});
+
+for (const storage of ['opfs', 'cache']) {
+  test(`a model kept in ${storage} loads without the network`, async (t) => {
+    const page = await open(t);
+    const load = `const seen = []; const model = await Firecrest.load('/tiny.gguf', { storage: given.storage, onProgress: (p) => seen.push(p) });
+       const text = await model.generate('ab', { maxTokens: 8, temperature: 0, raw: true }).text(); model.dispose();
+       return { text, last: seen.at(-1) };`;
+    const first = await run(page, load, { storage });
+    assert.equal(first.last.stored, 0);
+    const before = server.requests.filter(({ path }) => path === '/tiny.gguf').length;
+    const second = await run(page, load, { storage });
+    assert.equal(server.requests.filter(({ path }) => path === '/tiny.gguf').length, before);
+    assert.equal(second.last.stored, second.last.total);
+    assert.equal(second.text, first.text);
+  });
+}
+
+test('models are listed and deleted', async (t) => {
+  const page = await open(t);
+  const [kept, left] = await run(
+    page,
+    `(await Firecrest.load('/tiny.gguf')).dispose(); const kept = await Firecrest.stored();
+     await Firecrest.remove(kept[0].url); return [kept, await Firecrest.stored()];`,
+  );
+  assert.equal(kept.length, 1);
+  assert.equal(kept[0].complete, true);
+  assert.equal(left.length, 0);
+});
+
+test('two tabs download once', async (t) => {
+  const page = await open(t);
+  const other = await page.context().newPage();
+  await other.goto(server.url);
+  const before = server.requests.filter(({ path }) => path === '/tiny.gguf').length;
+  const load = `const model = await Firecrest.load('/tiny.gguf'); model.dispose(); return true;`;
+  await Promise.all([run(page, load), run(other, load)]);
+  assert.equal(server.requests.filter(({ path }) => path === '/tiny.gguf').length, before + 1);
+});
+
+test('a download that was cut goes on', async (t) => {
+  faults = { '/tiny.gguf': (_, range) => (range?.startsWith('bytes=0-') ? { cut: 20_000 } : undefined) };
+  t.after(() => (faults = {}));
+  const page = await open(t);
+  await run(page, `(await Firecrest.load('/tiny.gguf')).dispose();`);
+  assert.ok(server.requests.some(({ range }) => range?.startsWith('bytes=20000-')));
+});
+
+test('what cannot be is refused by kind', async (t) => {
+  const page = await open(t);
+  const kinds = await run(
+    page,
+    `const kinds = {}; const given_ = async (name, load) => { try { (await load()).dispose(); kinds[name] = 'loaded'; } catch (e) { kinds[name] = [e.code, e instanceof FirecrestError, e.details?.needed > e.details?.available]; } };
+     await given_('absent', () => Firecrest.load('/dist/absent.gguf'));
+     await given_('malformed', () => Firecrest.load('/dist/index.js'));
+     await given_('blob', () => Firecrest.load(new Blob([new Uint8Array(5000)])));
+     await given_('large', () => Firecrest.load('/tiny.gguf', { memoryLimit: 5000 }));
+     return kinds;`,
+  );
+  assert.deepEqual(kinds.absent.slice(0, 2), ['network', true]);
+  assert.deepEqual(kinds.malformed.slice(0, 2), ['parse', true]);
+  assert.deepEqual(kinds.blob.slice(0, 2), ['parse', true]);
+  assert.deepEqual(kinds.large, ['memory', true, true]);
+});
+
+test('an answer is aborted, and the next one works', async (t) => {
+  const page = await open(t);
+  const result = await run(
+    page,
+    `const model = await Firecrest.load('/tiny.gguf'); const abort = new AbortController(); const pieces = []; let name;
+     try { for await (const piece of model.generate('ab', { maxTokens: 100000, temperature: 0, raw: true, overflow: 'shift', signal: abort.signal })) { pieces.push(piece); if (pieces.length === 5) abort.abort(); } } catch (e) { name = e.name; }
+     const text = await model.generate('ab', { maxTokens: 4, temperature: 0, raw: true }).text(); model.dispose();
+     return { name, pieces: pieces.length, text };`,
+  );
+  assert.equal(result.name, 'AbortError');
+  assert.equal(result.pieces, 5);
+  assert.ok(result.text.length > 0);
+});
+
+test('loading and disposing 200 times takes no memory', { timeout: 300_000 }, async (t) => {
+  const page = await open(t);
+  const session = await page.context().newCDPSession(page);
+  const measure = async () => {
+    await session.send('HeapProfiler.collectGarbage');
+    return run(page, `const { bytes } = await performance.measureUserAgentSpecificMemory(); return bytes;`);
+  };
+  const cycle = (times) =>
+    run(
+      page,
+      `const blob = await (await fetch('/tiny.gguf')).blob();
+       for (let i = 0; i < given.times; i++) { const model = await Firecrest.load(blob, { threads: 1 }); await model.generate('ab', { maxTokens: 1, raw: true }).text(); model.dispose(); }`,
+      { times },
+    );
+  await cycle(10);
+  const before = await measure();
+  await cycle(200);
+  const after = await measure();
+  t.diagnostic(`${before} bytes before, ${after} after`);
+  assert.ok(after < before + 20e6, `${before} bytes before, ${after} after`);
+});
+
+test('a worker can be shared, or done without', async (t) => {
+  const page = await open(t);
+  for (const worker of ['shared', 'none']) {
+    const text = await run(
+      page,
+      `const model = await Firecrest.load('/tiny.gguf', { worker: given.worker, threads: 1 });
+       const text = await model.generate('ab', { maxTokens: 4, temperature: 0, raw: true }).text(); model.dispose(); return text;`,
+      { worker },
+    );
+    assert.ok(text.length > 0, worker);
+  }
+});
+
+test('the demo page', { timeout: 240_000 }, async (t) => {
+  mkdirSync(screenshots, { recursive: true });
+  const model = smollm2 ? '/smollm2.gguf' : '/tiny.gguf';
+  for (const [name, viewport, colorScheme] of [
+    ['desktop-light', { width: 1200, height: 800 }, 'light'],
+    ['phone-dark', { width: 390, height: 780 }, 'dark'],
+  ]) {
+    const page = await open(t, server.url, '/demo/index.html');
+    await page.setViewportSize(viewport);
+    await page.emulateMedia({ colorScheme });
+    const shot = async (step) => writeFileSync(join(screenshots, `${name}-${step}.png`), await page.screenshot());
+    await shot('start');
+    await page.fill('#url', server.url + model);
+    await page.click('#load-form button[type=submit]');
+    await page.waitForSelector('#prompt:not([disabled])', { timeout: 60_000 });
+    await page.fill('#prompt', 'Why is the sky blue?');
+    await page.press('#prompt', 'Enter');
+    await page.waitForFunction(() => document.querySelector('.assistant')?.textContent.length > 20, null, { timeout: 60_000 });
+    await page.click('#stop');
+    await page.waitForSelector('#send:visible');
+    await shot('chat');
+    const speed = await page.textContent('#speed');
+    assert.match(speed, /tokens\/s/);
+    await page.click('#regenerate');
+    await page.waitForFunction(() => document.querySelectorAll('.assistant').length === 1 && document.querySelector('.assistant').textContent.length > 5);
+    await page.click('#stop').catch(() => undefined);
+    // By keyboard alone to the other tab.
+    await page.focus('#tab-chat');
+    await page.keyboard.press('ArrowRight');
+    assert.equal(await page.isVisible('#panel-search'), true);
+    await shot('search');
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    assert.equal(wide, false, 'the page scrolls sideways');
+  }
+  t.diagnostic(`screenshots in ${screenshots}`);
+});
