@@ -188,7 +188,7 @@ impl Progress {
         let started = Instant::now();
         let result = self.block(session);
         self.stats.prefill += started.elapsed();
-        Ok(result?)
+        result
     }
 
     /// The next piece; `None` at the end, and after an error.
