@@ -8,8 +8,10 @@ use crate::nn::{DecoderSpec, LoadError, QkNorm};
 pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = params.decoder(params.rms_norm()?, Some(RopeLayout::Halves))?;
     spec.attentions().for_each(|attention| attention.qk_norm = Some(QkNorm::Head));
-    // Files give the last norm the name that belongs to one after the embedding.
-    spec.output_norm = "token_embd_norm";
+    // Most files give the last norm the name that belongs to one after the embedding.
+    if params.has_tensor("token_embd_norm.weight") {
+        spec.output_norm = "token_embd_norm";
+    }
     Ok(spec)
 }
 

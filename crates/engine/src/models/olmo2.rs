@@ -9,7 +9,11 @@ pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadErro
     let mut spec = params.decoder(params.rms_norm()?, Some(RopeLayout::Halves))?;
     spec.norms(LayerNorms::POST);
     // Only layers that see everything are stretched.
-    let local = spec.ropes.first().map(|rope| RopeSpec { scaling: RopeScaling::None, magnitude: 1.0, ..rope.clone() });
+    let local = spec.ropes.first().map(|rope| RopeSpec {
+        scaling: RopeScaling::None,
+        magnitude: 1.0,
+        ..rope.clone()
+    });
     spec.ropes.extend(local);
     let windowed = params.windowed_layers(spec.layers.len(), 4, false)?;
     for (attention, windowed) in spec.attentions().zip(windowed) {

@@ -9,11 +9,7 @@ use crate::nn::{DecoderSpec, ExpertsSpec, LoadError, RouterInput};
 pub(super) fn spec(params: &Hyperparameters<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = params.decoder(params.rms_norm()?, Some(RopeLayout::Halves))?;
     let experts = params.experts(true)?;
-    let experts = ExpertsSpec {
-        activation: Activation::Relu,
-        router_input: RouterInput::Layer,
-        ..experts
-    };
+    let experts = ExpertsSpec { activation: Activation::Relu, router_input: RouterInput::Layer, ..experts };
     params.mixture(&mut spec, experts);
     let windowed = params.windowed_layers(spec.layers.len(), 4, true)?;
     for (attention, windowed) in spec.attentions().zip(windowed) {

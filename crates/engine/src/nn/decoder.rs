@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::pass::{Buffers, Caches};
+use super::caches::Caches;
+use super::pass::Buffers;
 use super::rope::Rope;
 use super::spec::{DecoderSpec, MixerSpec};
 use super::weights::{DecoderWeights, LoadError};
-use crate::backend::{ConvCache, Cpu, CpuOptions, KvCache, KvFormat, KvHeads};
+use crate::backend::{Cpu, CpuOptions, KvFormat};
 use crate::generate::{ForwardError, LanguageModel};
 
 /// Tokens whose logits are computed at a time where all are asked for.
@@ -197,8 +198,7 @@ impl LanguageModel for Decoder {
     }
 
     fn truncate(&mut self, len: usize) {
-        let len = self.caches.conv.iter().flatten().fold(self.len.min(len), |len, conv| conv.reachable(len));
-        self.caches.conv.iter_mut().flatten().for_each(|conv| conv.truncate(len));
+        let len = self.caches.truncate(self.len.min(len));
         self.len = len;
     }
 
@@ -216,35 +216,5 @@ impl LanguageModel for Decoder {
         self.caches.conv.iter_mut().flatten().for_each(|conv| conv.shift(keep, discard, len));
         self.len -= discard;
         Ok(())
-    }
-}
-
-impl Caches {
-    fn new(spec: &DecoderSpec, format: KvFormat, capacity: usize) -> Result<Self, LoadError> {
-        let heads = || {
-            spec.layers.iter().map(|layer| match &layer.mixer {
-                MixerSpec::Attention(a) => KvHeads { heads: a.kv_heads, head_dim: a.head_dim },
-                MixerSpec::ShortConv { .. } => KvHeads { heads: 0, head_dim: 1 },
-            })
-        };
-        let taps = || {
-            spec.layers.iter().map(|layer| match layer.mixer {
-                MixerSpec::Attention(_) => None,
-                MixerSpec::ShortConv { taps } => Some(taps),
-            })
-        };
-        let mut bytes = KvCache::bytes(format, capacity, heads());
-        for taps in taps().flatten() {
-            let more = ConvCache::bytes(spec.dim, taps, capacity);
-            bytes = bytes.zip(more).and_then(|(bytes, more)| bytes.checked_add(more));
-        }
-        // Half of the address space of a 32-bit module; on larger machines, more than any has.
-        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4 || bytes as u64 > 1 << 44) {
-            return Err(LoadError::Context { capacity, bytes });
-        }
-        Ok(Self {
-            kv: KvCache::new(format, capacity, heads()).ok_or(LoadError::Context { capacity, bytes })?,
-            conv: taps().map(|taps| taps.map(|taps| ConvCache::new(spec.dim, taps, capacity))).collect(),
-        })
     }
 }

@@ -1,5 +1,6 @@
 //! One forward pass for every decoder, and one for every encoder: a declarative spec, its weights, and the pass over both.
 
+mod caches;
 mod decoder;
 mod encoder;
 mod pass;

@@ -1,5 +1,6 @@
 //! The forward pass of every decoder.
 
+use super::caches::Caches;
 use super::rope::Rope;
 use super::spec::{
     AttentionSpec, DecoderSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, Residual, RouterInput,
@@ -8,15 +9,7 @@ use super::tensors::Norm;
 use super::weights::{
     AttentionWeights, DecoderWeights, ExpertsWeights, FfnWeights, LayerWeights, MixerWeights,
 };
-use crate::backend::{Attention, Buffer, ConvCache, Cpu, Experts, Input, KvCache, Routes, Turns};
-
-/// What is kept of earlier tokens.
-#[derive(Debug)]
-pub(super) struct Caches {
-    pub(super) kv: KvCache,
-    /// For each layer that convolves.
-    pub(super) conv: Vec<Option<ConvCache>>,
-}
+use crate::backend::{Attention, Buffer, Cpu, Experts, Input, KvCache, Routes, Turns};
 
 /// Activations, reused from token to token.
 #[derive(Debug, Default)]

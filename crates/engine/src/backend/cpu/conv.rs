@@ -3,6 +3,7 @@
 //! What a layer convolves is kept for the last [`RING`] positions, and at every multiple of [`MARK`] for the few before
 //! it. So a cache that is cut goes back exactly if that is near, else to a mark a little before.
 
+use super::kv::filled;
 use super::{Buffer, Cpu};
 
 /// Positions that are kept in full.
@@ -31,17 +32,18 @@ impl ConvCache {
     /// The most positions that a convolution may span.
     pub(crate) const MAX_TAPS: usize = MARK;
 
-    /// Of `capacity` positions, for convolutions over `taps` of them, at most [`ConvCache::MAX_TAPS`].
-    pub(crate) fn new(dim: usize, taps: usize, capacity: usize) -> Self {
+    /// Of `capacity` positions, for convolutions over `taps` of them, at most [`ConvCache::MAX_TAPS`]. `None` where the
+    /// memory cannot be had.
+    pub(crate) fn new(dim: usize, taps: usize, capacity: usize) -> Option<Self> {
         let (past, marks) = (taps - 1, capacity / MARK);
-        Self {
+        Some(Self {
             dim,
             past,
-            ring: vec![0.0; RING * dim],
+            ring: filled(0.0, RING * dim)?,
             oldest: 0,
-            marks: vec![0.0; marks * past * dim],
-            marked: vec![false; marks],
-        }
+            marks: filled(0.0, marks * past * dim)?,
+            marked: filled(false, marks)?,
+        })
     }
 
     /// Bytes that a cache takes.
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn a_cut_goes_back_exactly_or_to_a_mark() {
         for taps in [1, 3, 4, 32] {
-            let (mut cache, mut tokens) = (ConvCache::new(DIM, taps, 600), Vec::new());
+            let (mut cache, mut tokens) = (ConvCache::new(DIM, taps, 600).unwrap(), Vec::new());
             for (round, cut) in [590, 500, 470, 300, 60, 40, 31, 0, 400, 280, 270, 33].into_iter().enumerate()
             {
                 for token in tokens.len()..600 {
@@ -195,7 +197,7 @@ mod tests {
         for (keep, discard, len) in
             [(0, 5, 24), (2, 5, 24), (10, 13, 24), (4, 150, 300), (0, 300, 300), (290, 5, 300)]
         {
-            let mut cache = ConvCache::new(DIM, 3, 600);
+            let mut cache = ConvCache::new(DIM, 3, 600).unwrap();
             let mut tokens: Vec<usize> = (0..len).collect();
             tokens.iter().for_each(|&token| cache.push(token, &row(token)));
             cache.shift(keep, discard, len);

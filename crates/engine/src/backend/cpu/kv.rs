@@ -73,7 +73,7 @@ impl<T: Copy + Default> Store<T> {
 }
 
 /// `len` times `zero`, or `None` where the memory cannot be had.
-fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
+pub(super) fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
     // `vec!` of zeros gets pages that the system fills in on first use, but aborts where there is no room: ask first.
     Vec::<T>::new().try_reserve_exact(len).ok()?;
     Some(vec![zero; len])

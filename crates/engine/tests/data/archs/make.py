@@ -23,10 +23,11 @@ import numpy as np
 import torch
 import transformers
 from transformers import (
-    ArceeConfig, BloomConfig, CohereConfig, FalconConfig, Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config,
+    ArceeConfig, BloomConfig, Cohere2Config, CohereConfig, Ernie4_5Config, FalconConfig, Gemma2Config, Gemma3TextConfig,
+    GemmaConfig, Glm4Config, GPT2Config,
     GPTBigCodeConfig, GPTJConfig, GPTNeoXConfig, GraniteConfig, GraniteMoeConfig, Lfm2Config, Lfm2MoeConfig, LlamaConfig, MistralConfig, MixtralConfig,
     MptConfig, NemotronConfig, Olmo2Config, Olmo3Config, OlmoeConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen2MoeConfig, Qwen3Config,
-    Qwen3MoeConfig, SmolLM3Config, StableLmConfig, Starcoder2Config,
+    Qwen3MoeConfig, SeedOssConfig, SmolLM3Config, StableLmConfig, Starcoder2Config,
 )
 
 sys.path[:0] = [os.environ["LLAMA_SRC"], os.environ["LLAMA_SRC"] + "/gguf-py"]
@@ -204,17 +205,19 @@ def smallthinker(path, seed):
     write_random(path, "smallthinker", seed, keys, t)
 
 
-def internlm2(path, seed):
+def plain(architecture):
+    """Of an architecture like LLaMA."""
     def keys(w):
         w.add_block_count(2); w.add_context_length(256); w.add_embedding_length(32); w.add_feed_forward_length(48)
         w.add_head_count(4); w.add_head_count_kv(2); w.add_layer_norm_rms_eps(1e-5); w.add_rope_freq_base(1e6)
+        w.add_rope_dimension_count(8)
 
     t = {"token_embd.weight": (VOCAB, 32), "output_norm.weight": (32,), "output.weight": (VOCAB, 32)}
     for i in range(2):
         t |= {f"blk.{i}.{n}.weight": s for n, s in {
             "attn_norm": (32,), "attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32),
             "ffn_norm": (32,), "ffn_gate": (48, 32), "ffn_up": (48, 32), "ffn_down": (32, 48)}.items()}
-    write_random(path, "internlm2", seed, keys, t)
+    return lambda path, seed: write_random(path, architecture, seed, keys, t)
 
 
 def qwen(path, seed):
@@ -249,7 +252,9 @@ CASES = {
     "arcee": (lambda: ArceeConfig(**BASE, rope_parameters=rope()), {}),
     "bloom": (lambda: BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4, bos_token_id=62, eos_token_id=63), {}),
     "bloom-6-heads": (lambda: BloomConfig(vocab_size=VOCAB, hidden_size=24, n_layer=2, n_head=6, bos_token_id=62, eos_token_id=63), {}),
+    "cohere2": (lambda: Cohere2Config(**BASE | {"num_hidden_layers": 4, "intermediate_size": 16}, sliding_window=8, rope_parameters=rope(), logit_scale=0.25), {"rotary_pct": 1.0}),
     "command-r": (lambda: CohereConfig(**BASE, rope_parameters=rope(), logit_scale=0.25), {"model_max_length": 256}),
+    "ernie4_5": (lambda: Ernie4_5Config(**BASE, head_dim=8, rope_parameters=rope(500000.0)), {}),
     "falcon-7b": (lambda: FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, multi_query=True,
                                        parallel_attn=True, bias=False, alibi=False, new_decoder_architecture=False, rope_parameters=rope()), {"num_kv_heads": 1}),
     "falcon-40b": (lambda: FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
@@ -260,6 +265,7 @@ CASES = {
     "gemma3": (lambda: Gemma3TextConfig(**BASE | {"num_hidden_layers": 6, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16},
                                         head_dim=16, query_pre_attn_scalar=16, sliding_window=8,
                                         rope_parameters={"full_attention": rope(1e6, "linear", factor=8.0), "sliding_attention": rope(10000.0)}), {}),
+    "glm4": (lambda: Glm4Config(**BASE | {"tie_word_embeddings": False}, head_dim=8, attention_bias=True, rope_parameters=rope(partial_rotary_factor=0.5)), {}),
     "gpt2": (lambda: GPT2Config(vocab_size=VOCAB, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=62, eos_token_id=63), {"n_ctx": 64}),
     "gptj": (lambda: GPTJConfig(vocab_size=VOCAB, n_positions=256, n_embd=32, n_layer=2, n_head=2, rotary_dim=8, bos_token_id=62, eos_token_id=63,
                                 tie_word_embeddings=False), {}),
@@ -303,6 +309,7 @@ CASES = {
                                         rope_parameters=rope(1e6)), {}),
     "qwen3": (lambda: Qwen3Config(**BASE, head_dim=16, use_sliding_window=False, rope_parameters=rope(1e6)), {}),
     "qwen3moe": (lambda: Qwen3MoeConfig(**BASE | EXPERTS, head_dim=16, norm_topk_prob=True, use_sliding_window=False, rope_parameters=rope(1e6)), {}),
+    "seed_oss": (lambda: SeedOssConfig(**BASE | {"tie_word_embeddings": False}, head_dim=16, attention_bias=True, rope_parameters=rope(1e7)), {}),
     "smollm3": (lambda: SmolLM3Config(**BASE | {"num_hidden_layers": 4, "intermediate_size": 24}, no_rope_layer_interval=4, use_sliding_window=False, rope_parameters=rope(1e6)), {}),
     "stablelm": (lambda: StableLmConfig(**BASE | {"tie_word_embeddings": False}, use_qkv_bias=True, rope_parameters=rope(partial_rotary_factor=0.25)), {}),
     "stablelm-12b": (lambda: StableLmConfig(**BASE | {"tie_word_embeddings": False}, use_parallel_residual=True, qk_layernorm=True,
@@ -311,7 +318,7 @@ CASES = {
     "starcoder2": (lambda: Starcoder2Config(**BASE, sliding_window=None, use_bias=True, rope_parameters=rope()), {}),
 }
 # Of llama.cpp alone: what writes the file.
-FILES = {"openelm": openelm, "smallthinker": smallthinker, "internlm2": internlm2, "qwen": qwen}
+FILES = {"openelm": openelm, "smallthinker": smallthinker, "exaone": plain("exaone"), "internlm2": plain("internlm2"), "qwen": qwen}
 
 
 def llama_logits(path):
