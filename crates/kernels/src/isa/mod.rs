@@ -12,7 +12,14 @@ macro_rules! unrolled {
     };
     (@ $t:ident < $n:ident, $body:block, $($i:literal)+) => {
         const { assert!($n <= 16) };
-        $(if $i < $n {
+        // A constant condition is decided before code is generated, so what is not taken costs no time to compile.
+        $(if const { $i < $n } {
+            let $t = $i;
+            $body
+        })+
+    };
+    ($t:ident in $($i:literal)+, $body:block) => {
+        $({
             let $t = $i;
             $body
         })+

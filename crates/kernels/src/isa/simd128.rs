@@ -142,9 +142,8 @@ super::parts::isa_by_parts! {
         lines: &[[u8; 64]; N],
         x: [&[[u8; 4]; N]; T],
     ) -> [Self::I32; T] {
-        const FOUR: usize = 4;
         let mut sums = [[self.splat_i321(0); 4]; T];
-        unrolled!(i < FOUR, {
+        unrolled!(i in 0 1 2 3, {
             let mut codes = [self.splat_byte1(0); N];
             unrolled!(q < N, {
                 codes[q] = self.load1(Self::part(&lines[q], i));
@@ -166,9 +165,8 @@ super::parts::isa_by_parts! {
 
     #[inline(always)]
     fn dot_all<const N: usize>(self, range: CodeRange, codes: [Self::Bytes; N], x: [Self::Bytes; N]) -> Self::I32 {
-        const FOUR: usize = 4;
         let mut sums = [self.splat_i321(0); 4];
-        unrolled!(i < FOUR, {
+        unrolled!(i in 0 1 2 3, {
             let (codes, x) = (codes.map(|v| v[i]), x.map(|v| v[i]));
             sums[i] = if range == CodeRange::Signed {
                 fold(wide_products(codes, x))
@@ -181,12 +179,11 @@ super::parts::isa_by_parts! {
 
     #[inline(always)]
     fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> Self::F32 {
-        const FOUR: usize = 4;
         let blocks = chunk.as_chunks::<BLOCK>().0;
         let bytes = if TWO { 0xffff_ffff } else { 0xffff };
         let head = |i: usize| blocks.get(i).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & bytes);
         let mut heads = [self.splat1(0.0); 4];
-        unrolled!(i < FOUR, {
+        unrolled!(i in 0 1 2 3, {
             heads[i] = widen_f16(u32x4_extend_low_u16x8(u32x4(head(2 * i), head(2 * i + 1), 0, 0)));
         });
         heads
@@ -194,10 +191,9 @@ super::parts::isa_by_parts! {
 
     #[inline(always)]
     fn load_spaced<const STRIDE: usize>(self, bytes: &[u8], at: usize) -> Self::Bytes {
-        const FOUR: usize = 4;
         let bytes = &bytes[at..][..3 * STRIDE + 16];
         let mut pieces = [self.splat_byte1(0); 4];
-        unrolled!(i < FOUR, {
+        unrolled!(i in 0 1 2 3, {
             pieces[i] = self.load1(bytes[i * STRIDE..].first_chunk().expect("inside"));
         });
         pieces
