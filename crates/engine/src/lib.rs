@@ -27,9 +27,11 @@ pub mod gguf;
 #[cfg(all(feature = "hub", not(target_family = "wasm")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub mod hub;
+pub mod memory;
 mod model;
 pub mod models;
 pub mod nn;
+pub mod sparse;
 pub mod tokenizer;
 pub mod weights;
 

@@ -184,7 +184,10 @@ fn speed() {
         let down = time(&mut || matmul(isa, weights, &codes, MatrixMut::new(&mut out, dim), &mut panel));
         let mut out = vec![0.0; hidden];
         let gate = time(&mut || matmul(isa, up, &x, MatrixMut::new(&mut out, hidden), &mut panel));
-        println!("{format}: dense gate {gate:.2} ms, down {down:.2} ms ({:.1} GB/s)", bytes.len() as f64 / down / 1e6);
+        println!(
+            "{format}: dense gate {gate:.2} ms, down {down:.2} ms ({:.1} GB/s)",
+            bytes.len() as f64 / down / 1e6
+        );
         for percent in [10, 30, 50, 70, 100] {
             let active: Vec<bool> = (0..hidden).map(|_| random.below(100) < percent).collect();
             let rows: Vec<u32> = (0..hidden as u32).filter(|&n| active[n as usize]).collect();
@@ -195,7 +198,11 @@ fn speed() {
             });
             let total = (2.0 * gate + down) / (2.0 * some + add);
             let plain = (gate + down) / (some + add);
-            println!("  {percent} %: rows {:.2}x, neurons {:.2}x, gated {total:.2}x, plain {plain:.2}x", gate / some, down / add);
+            println!(
+                "  {percent} %: rows {:.2}x, neurons {:.2}x, gated {total:.2}x, plain {plain:.2}x",
+                gate / some,
+                down / add
+            );
         }
     }
 }

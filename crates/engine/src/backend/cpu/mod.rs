@@ -6,6 +6,7 @@ mod matrix;
 mod moe;
 mod pointwise;
 mod pool;
+mod sparse;
 
 use std::fmt;
 use std::num::NonZero;
@@ -22,6 +23,7 @@ pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
 pub(crate) use moe::{Experts, Gating, Routes, Routing};
 use pool::Pool;
+pub(crate) use sparse::NeuronMatrix;
 
 /// Rows of weights in a task. A multiple of the 16 rows of a panel; small enough that a preempted thread holds up the
 /// others only briefly.
@@ -106,6 +108,8 @@ pub(crate) struct Cpu {
     normed: Vec<f32>,
     /// The input of a product, in 8 bits.
     quantized: Vec<QuantizedChunk>,
+    /// Sums over some of the neurons.
+    parts: Vec<f32>,
 }
 
 /// What each thread works in.
@@ -168,6 +172,7 @@ impl Cpu {
             workers,
             normed: Vec::new(),
             quantized: Vec::new(),
+            parts: Vec::new(),
         })
     }
 

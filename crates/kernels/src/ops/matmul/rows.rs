@@ -19,7 +19,8 @@ const AHEAD: usize = 512;
 pub fn matmul_rows(isa: IsaKind, weights: Weights<'_>, rows: &[u32], x: &[QuantizedChunk], out: &mut [f32]) {
     assert_eq!(x.len(), chunks(weights.columns));
     assert_eq!(out.len(), rows.len());
-    let product = with_quant!(weights.format, Q => isa.run(Rows::<Q> { weights, rows, x, out, format: PhantomData }));
+    let product =
+        with_quant!(weights.format, Q => isa.run(Rows::<Q> { weights, rows, x, out, format: PhantomData }));
     assert!(product.is_some(), "{} is not quantized", weights.format);
 }
 
