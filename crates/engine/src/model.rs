@@ -9,7 +9,8 @@ use crate::chat::{ChatTemplate, TemplateError};
 use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece, Session};
 use crate::gguf::Gguf;
 use crate::models;
-use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError};
+use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SharedSparsity};
+use crate::sparse::{SparseError, SparsityProfile};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::weights::Bytes;
 
@@ -30,6 +31,7 @@ pub struct Model {
     spec: Arc<DecoderSpec>,
     weights: Arc<DecoderWeights>,
     tokenizer: Arc<Tokenizer>,
+    sparsity: SharedSparsity,
 }
 
 impl Model {
@@ -56,7 +58,21 @@ impl Model {
             spec: Arc::new(spec),
             weights: Arc::new(weights),
             tokenizer: Arc::new(tokenizer),
+            sparsity: SharedSparsity::default(),
         })
+    }
+
+    /// The model with what was measured of it, so that its decoders know the levels of the profile. Fails where the
+    /// profile was made for another model.
+    pub fn with_sparsity_profile(self, profile: SparsityProfile) -> Result<Self, SparseError> {
+        profile.check_model(&self.gguf)?;
+        let sparsity = SharedSparsity { profile: Some(Arc::new(profile)), ..SharedSparsity::default() };
+        Ok(Self { sparsity, ..self })
+    }
+
+    /// What was measured of the model, if that is known.
+    pub fn sparsity_profile(&self) -> Option<&SparsityProfile> {
+        self.sparsity.profile.as_deref()
     }
 
     /// The file.
@@ -82,7 +98,7 @@ impl Model {
 
     /// A decoder with an empty KV cache.
     pub fn decoder(&self, options: &ContextOptions) -> Result<Decoder, LoadError> {
-        Decoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), options)
+        Decoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), self.sparsity.clone(), options)
     }
 
     /// A conversation: it keeps its KV cache over turns and computes only what a new prompt adds.

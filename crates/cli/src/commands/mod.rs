@@ -10,6 +10,7 @@ mod perplexity;
 mod pull;
 mod remove;
 mod run;
+mod sparsify;
 mod tokenize;
 
 use clap::Subcommand;
@@ -47,5 +48,6 @@ commands! {
     Logits(logits::LogitsArgs),
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
+    Sparsify(sparsify::SparsifyArgs),
     Completions(completions::CompletionsArgs),
 }

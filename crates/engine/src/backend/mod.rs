@@ -7,8 +7,8 @@ mod cpu;
 
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
 pub(crate) use cpu::{
-    Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, NeuronMatrix, Output,
-    Routes, Routing, Turns,
+    Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, NeuronMatrix,
+    Output, Routes, Routing, Turns,
 };
 pub use firecrest_kernels::isa::IsaKind;
 pub use firecrest_kernels::ops::{Activation, RopeLayout};

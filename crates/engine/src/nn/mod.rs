@@ -3,12 +3,16 @@
 mod decoder;
 mod pass;
 mod rope;
+mod sparse;
 mod spec;
 mod tensors;
 mod weights;
 
+pub(crate) use decoder::SharedSparsity;
 pub use decoder::{ContextOptions, Decoder};
 pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
+pub use sparse::{DecoderSparsity, LayerSparsity};
+pub(crate) use sparse::{Observer, SparseWeights};
 pub(crate) use spec::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,
     NormSpec, QkNorm, Residual, RouterInput, SharedExpert,

@@ -365,6 +365,8 @@ pub enum LoadError {
     },
     /// `FIRECREST_ISA` names what this processor does not have.
     Isa(crate::backend::IsaError),
+    /// The level of sparsity can't be had.
+    Sparsity(Box<crate::sparse::SparseError>),
 }
 
 impl fmt::Display for LoadError {
@@ -393,6 +395,7 @@ impl fmt::Display for LoadError {
                 write!(f, "a context of {capacity} positions is absurd")
             }
             Self::Isa(e) => e.fmt(f),
+            Self::Sparsity(e) => e.fmt(f),
         }
     }
 }
@@ -403,6 +406,7 @@ impl std::error::Error for LoadError {
             Self::Gguf(e) => e.source(),
             Self::Metadata(e) => e.source(),
             Self::Tokenizer(e) => e.source(),
+            Self::Sparsity(e) => e.source(),
             _ => None,
         }
     }

@@ -50,6 +50,22 @@ pub enum SparseError {
         /// Which weights.
         what: String,
     },
+    /// The model's profile has no such level, or the model has no profile.
+    NoLevel {
+        /// The level asked for.
+        name: String,
+        /// The levels that there are.
+        known: Vec<String>,
+    },
+    /// The text is too short to calibrate with.
+    ShortText {
+        /// Tokens that it has.
+        tokens: usize,
+        /// Tokens that are needed.
+        needed: usize,
+    },
+    /// The calibration was told to stop.
+    Cancelled,
     /// A file is not what it should be.
     Format {
         /// What kind of file.
@@ -66,6 +82,8 @@ pub enum SparseError {
     },
     /// A model file can't be read.
     Load(crate::nn::LoadError),
+    /// The model could not be run.
+    Forward(crate::generate::ForwardError),
 }
 
 /// What is wrong with a predictor or sidecar file.
@@ -105,9 +123,20 @@ impl fmt::Display for SparseError {
                 )
             }
             Self::Weights { what } => write!(f, "{what} can't be used as weights"),
+            Self::NoLevel { name, known } if known.is_empty() => {
+                write!(f, "there is no sparsity level {name:?}: the model has no sparsity file")
+            }
+            Self::NoLevel { name, known } => {
+                write!(f, "there is no sparsity level {name:?}; the model's are {}", known.join(", "))
+            }
+            Self::ShortText { tokens, needed } => {
+                write!(f, "the text has {tokens} tokens, calibration needs {needed}")
+            }
+            Self::Cancelled => f.write_str("calibration was stopped"),
             Self::Format { what, fault } => write!(f, "not a valid {what} file: {fault}"),
             Self::Io { path, .. } => write!(f, "{}: can't be read or written", path.display()),
             Self::Load(error) => error.fmt(f),
+            Self::Forward(error) => error.fmt(f),
         }
     }
 }
@@ -139,6 +168,12 @@ impl std::error::Error for SparseError {
 impl From<crate::nn::LoadError> for SparseError {
     fn from(error: crate::nn::LoadError) -> Self {
         Self::Load(error)
+    }
+}
+
+impl From<crate::generate::ForwardError> for SparseError {
+    fn from(error: crate::generate::ForwardError) -> Self {
+        Self::Forward(error)
     }
 }
 

@@ -22,20 +22,27 @@
 //! # Ok::<(), firecrest::sparse::SparseError>(())
 //! ```
 
+mod calibrate;
 mod config;
 mod engine;
 mod error;
 mod ffn;
 mod file;
+mod level;
 mod linalg;
 mod low_rank;
 mod predictor;
+mod profile;
 mod weights;
 
+pub use calibrate::{CalibrationOptions, CalibrationStep, calibrate};
 pub use config::{ActivationType, Selection, SparsityConfig};
 pub use engine::{SparseInferenceEngine, SparsityStats};
 pub use error::{FormatFault, SparseError};
 pub use ffn::{GateThresholdPredictor, SparseFfn};
+pub use level::SparsityLevel;
 pub use low_rank::LowRankPredictor;
 pub use predictor::{NeuronPredictor, PredictorQuality, SignBitPredictor};
+pub(crate) use profile::Thresholds;
+pub use profile::{LevelProfile, SparsityProfile};
 pub use weights::WeightMatrix;

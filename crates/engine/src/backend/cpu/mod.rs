@@ -180,6 +180,11 @@ impl Cpu {
         self.pool.threads()
     }
 
+    /// Whether activations enter all products as they are.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.activations == Activations::F32
+    }
+
     pub(crate) fn isa(&self) -> IsaKind {
         self.isa
     }
