@@ -10,7 +10,7 @@ use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece
 use crate::gguf::Gguf;
 use crate::models;
 use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SharedSparsity};
-use crate::sparse::{SparseError, SparsityProfile};
+use crate::sparse::{ActivationType, SparseError, SparsityProfile};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::weights::Bytes;
 
@@ -60,6 +60,14 @@ impl Model {
             tokenizer: Arc::new(tokenizer),
             sparsity: SharedSparsity::default(),
         })
+    }
+
+    /// The model with another activation function in its feed-forward layers than its architecture has, for files that
+    /// say too little: fine-tuned with ReLU, but called `llama`.
+    pub fn with_activation(self, activation: ActivationType) -> Self {
+        let mut spec = DecoderSpec::clone(&self.spec);
+        spec.set_activation(activation.function());
+        Self { spec: Arc::new(spec), sparsity: SharedSparsity::default(), ..self }
     }
 
     /// The model with what was measured of it, so that its decoders know the levels of the profile. Fails where the

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use firecrest::backend::KvFormat;
-use firecrest::sparse::{SparsityLevel, SparsityProfile};
+use firecrest::sparse::{ActivationType, SparsityLevel, SparsityProfile};
 use firecrest::{ContextOptions, Model};
 
 use crate::failure::{Failure, OrFail, Outcome};
@@ -46,6 +46,10 @@ pub(crate) struct ContextArgs {
     /// measured [default: exact where it loses nothing]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) sparsity: Option<SparsityLevel>,
+    /// Activation function of the feed-forward layers, where the file's architecture is not the whole truth: relu,
+    /// relu2, gelu, gelu-tanh, silu, identity
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<ActivationType>,
 }
 
 impl ContextArgs {
@@ -61,7 +65,11 @@ impl ContextArgs {
 
     /// The model in this file, with its sparsity file where the level asks for one.
     pub(crate) fn model(&self, path: &Path) -> Outcome<Model> {
-        with_levels(path, self.sparsity.as_ref())
+        let model = with_levels(path, self.sparsity.as_ref())?;
+        Ok(match self.activation {
+            Some(activation) => model.with_activation(activation),
+            None => model,
+        })
     }
 }
 

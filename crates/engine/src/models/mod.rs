@@ -42,6 +42,7 @@ decoders! {
     phi2: "phi2" => spec;
     phi3: "phi3" => spec;
     qwen: "qwen" => spec;
+    powerinfer: "bamboo" => bamboo;
     qwen2: "qwen2" => spec;
     qwen2moe: "qwen2moe" => spec;
     qwen3: "qwen3" => spec;
@@ -57,7 +58,13 @@ decoders! {
 pub(crate) fn decoder_spec(gguf: &Gguf) -> Result<DecoderSpec, LoadError> {
     let name = gguf.metadata().architecture()?;
     match DECODERS.iter().find(|(known, _)| *known == name) {
-        Some((_, read)) => read(&Hyperparameters::new(gguf)?),
+        Some((_, read)) => {
+            let mut spec = read(&Hyperparameters::new(gguf)?)?;
+            if gguf.is_powerinfer() {
+                powerinfer::adapt(gguf, &mut spec)?;
+            }
+            Ok(spec)
+        }
         None => Err(LoadError::UnknownArchitecture { name: name.into(), known: supported().collect() }),
     }
 }

@@ -1,11 +1,14 @@
 //! One forward pass for every decoder: a declarative spec, its weights, and the [pass](Decoder) over both.
 
 mod decoder;
+mod neurons;
 mod pass;
 mod rope;
 mod sparse;
 mod spec;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub(crate) use decoder::SharedSparsity;
@@ -15,7 +18,7 @@ pub use sparse::{DecoderSparsity, LayerSparsity};
 pub(crate) use sparse::{Observer, SparseWeights};
 pub(crate) use spec::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,
-    NormSpec, QkNorm, Residual, RouterInput, SharedExpert,
+    NeuronSpec, NormSpec, QkNorm, Residual, RouterInput, SharedExpert,
 };
 pub(crate) use tensors::{Norm, optional_vector};
 pub(crate) use weights::DecoderWeights;

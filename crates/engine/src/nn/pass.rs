@@ -227,6 +227,11 @@ fn ffn(spec: &FfnSpec, weights: &LayerWeights, cpu: &mut Cpu, buffers: &mut Buff
             cpu.project(Input { x: hidden, norm: None }, &mut [down.onto(delta)]);
             0
         }
+        (FfnSpec::Neurons(spec), FfnWeights::Neurons(weights)) => {
+            let Buffers { x, delta, hidden, up, .. } = buffers;
+            weights.forward(spec, norm, cpu, x, [hidden, up], delta);
+            0
+        }
         (FfnSpec::Experts(spec), FfnWeights::Experts(weights)) => experts(spec, weights, norm, cpu, buffers),
         _ => unreachable!("weights are made by the spec"),
     }

@@ -68,7 +68,7 @@ impl SparseWeights {
     pub(crate) fn has_exact_layers(spec: &DecoderSpec) -> bool {
         spec.layers.iter().any(|layer| match layer.ffn {
             FfnSpec::Gated { activation, .. } | FfnSpec::Plain { activation, .. } => is_exact(activation),
-            FfnSpec::Experts(_) => false,
+            FfnSpec::Experts(_) | FfnSpec::Neurons(_) => false,
         })
     }
 

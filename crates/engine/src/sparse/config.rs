@@ -143,6 +143,24 @@ impl ActivationType {
     }
 }
 
+impl std::str::FromStr for ActivationType {
+    type Err = SparseError;
+
+    /// `relu`, `relu2`, `gelu`, `gelu-tanh`, `silu`, `swish` or `identity`.
+    fn from_str(name: &str) -> Result<Self, SparseError> {
+        Ok(match name {
+            "relu" => Self::Relu,
+            "relu2" => Self::Relu2,
+            "gelu" => Self::Gelu,
+            "gelu-tanh" => Self::GeluTanh,
+            "silu" => Self::Silu,
+            "swish" => Self::Swish,
+            "identity" => Self::Identity,
+            _ => return Err(SparseError::UnknownActivation { name: name.into() }),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use super::error::{SparseError, check_len};
 use super::ffn::SparseFfn;
 use super::low_rank::LowRankPredictor;
 use super::predictor::PredictorQuality;
+use crate::backend::Activation;
 use crate::gguf::Gguf;
 use crate::nn::FfnSpec;
 
@@ -190,8 +191,11 @@ impl SparseInferenceEngine {
 fn activation_of(gguf: &Gguf, layer: usize) -> Result<ActivationType, SparseError> {
     let spec = crate::models::decoder_spec(gguf)?;
     let layer = spec.layers.get(layer).ok_or(SparseError::Size { what: "the layer", value: layer })?;
-    let (FfnSpec::Gated { activation, .. } | FfnSpec::Plain { activation, .. }) = layer.ffn else {
-        return Err(SparseError::Weights { what: "a mixture of experts".into() });
+    let activation = match &layer.ffn {
+        FfnSpec::Gated { activation, .. } | FfnSpec::Plain { activation, .. } => *activation,
+        FfnSpec::Neurons(neurons) if neurons.up_activation == Activation::Identity => neurons.activation,
+        FfnSpec::Neurons(_) => return Err(SparseError::Weights { what: "two activations".into() }),
+        FfnSpec::Experts(_) => return Err(SparseError::Weights { what: "a mixture of experts".into() }),
     };
     ActivationType::of(activation)
         .ok_or_else(|| SparseError::Weights { what: format!("{activation:?} neurons") })

@@ -57,6 +57,11 @@ pub enum SparseError {
         /// The levels that there are.
         known: Vec<String>,
     },
+    /// There is no activation function of this name.
+    UnknownActivation {
+        /// The name.
+        name: String,
+    },
     /// The text is too short to calibrate with.
     ShortText {
         /// Tokens that it has.
@@ -128,6 +133,9 @@ impl fmt::Display for SparseError {
             }
             Self::NoLevel { name, known } => {
                 write!(f, "there is no sparsity level {name:?}; the model's are {}", known.join(", "))
+            }
+            Self::UnknownActivation { name } => {
+                write!(f, "{name:?} is none of relu, relu2, gelu, gelu-tanh, silu, swish, identity")
             }
             Self::ShortText { tokens, needed } => {
                 write!(f, "the text has {tokens} tokens, calibration needs {needed}")
