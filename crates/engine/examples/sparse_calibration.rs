@@ -21,7 +21,9 @@ fn inputs(count: usize, dim: usize) -> Vec<Vec<f32>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let mut engine = match (args.next(), args.next()) {
-        (Some(path), Some(layer)) => SparseInferenceEngine::from_gguf(&Gguf::open(path)?, layer.parse()?, 0.7)?,
+        (Some(path), Some(layer)) => {
+            SparseInferenceEngine::from_gguf(&Gguf::open(path)?, layer.parse()?, 0.7)?
+        }
         _ => SparseInferenceEngine::new_sparse(256, 1024, 0.7)?,
     };
     let samples = inputs(400, engine.ffn().input_dim());

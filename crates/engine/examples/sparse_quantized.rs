@@ -12,7 +12,8 @@ use firecrest::sparse::{ActivationType, SparseFfn, WeightMatrix};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (dim, hidden) = (256, 1024);
-    let weights: Vec<f32> = (0..dim * hidden).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.1).collect();
+    let weights: Vec<f32> =
+        (0..dim * hidden).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.1).collect();
 
     for (name, form) in [
         ("F16", QuantizedWeights::quantize_f16(&weights)),

@@ -84,7 +84,8 @@ impl Layer {
 
     /// Seconds of the two halves of a dense layer.
     fn dense(&self) -> [f64; 2] {
-        let first = self.product(&self.gate, self.hidden, self.dim) + self.product(&self.up, self.hidden, self.dim);
+        let first =
+            self.product(&self.gate, self.hidden, self.dim) + self.product(&self.up, self.hidden, self.dim);
         [first, self.product(&self.down, self.dim, self.hidden)]
     }
 
@@ -127,12 +128,13 @@ fn main() {
     let isa = std::env::var("FIRECREST_ISA").ok().and_then(|name| IsaKind::from_name(&name));
     let isa = isa.unwrap_or(IsaKind::best());
     println!("{isa}, one thread; times as fast as the layer with all neurons: gated, without a gate");
-    for (format, dim, hidden) in [(Format::Q4_K, 4096, 11008), (Format::Q8_0, 4096, 11008), (Format::F32, 512, 2048)] {
+    for (format, dim, hidden) in
+        [(Format::Q4_K, 4096, 11008), (Format::Q8_0, 4096, 11008), (Format::F32, 512, 2048)]
+    {
         let layer = Layer::new(isa, format, dim, hidden);
         let mut random = Random::new(2);
-        let active = SHARES.map(|share| -> Vec<u32> {
-            (0..hidden as u32).filter(|_| random.below(100) < share).collect()
-        });
+        let active = SHARES
+            .map(|share| -> Vec<u32> { (0..hidden as u32).filter(|_| random.below(100) < share).collect() });
         let mut dense = [f64::INFINITY; 2];
         let mut sparse = [[f64::INFINITY; 2]; SHARES.len()];
         let keep = |best: &mut [f64; 2], times: [f64; 2]| {
@@ -145,7 +147,10 @@ fn main() {
             }
         }
         let rate = 3.0 * layer.down.len() as f64 / (dense[0] + dense[1]) / 1e9;
-        println!("{format} {dim} to {hidden}: all neurons {:.2} ms, {rate:.1} GB/s", (dense[0] + dense[1]) * 1e3);
+        println!(
+            "{format} {dim} to {hidden}: all neurons {:.2} ms, {rate:.1} GB/s",
+            (dense[0] + dense[1]) * 1e3
+        );
         for (share, times) in SHARES.iter().zip(sparse) {
             let gated = (dense[0] + dense[1]) / (times[0] + times[1]);
             let plain = (dense[0] / 2.0 + dense[1]) / (times[0] / 2.0 + times[1]);

@@ -29,7 +29,12 @@ struct Predictor {
 }
 
 impl Tensors<'_> {
-    pub(super) fn neurons(&self, i: usize, spec: &NeuronSpec, dim: usize) -> Result<NeuronWeights, LoadError> {
+    pub(super) fn neurons(
+        &self,
+        i: usize,
+        spec: &NeuronSpec,
+        dim: usize,
+    ) -> Result<NeuronWeights, LoadError> {
         let name = |part: &str| format!("blk.{i}.{part}");
         let hidden = spec.hidden;
         let down = if self.has(&name("ffn_down_t.weight")) {

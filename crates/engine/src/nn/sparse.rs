@@ -400,8 +400,9 @@ impl SparseState {
         Some(bytes)
     }
 
-    /// The logits of the one token in `buffers.x`, before scale and cap: exact for the candidates of the screen, guesses
-    /// below them for the rest. False where there is no screen.
+    /// The logits of the one token in `buffers.x`, before scale and cap: exact for the candidates of the screen, guesses for
+    /// the rest, which are below those of the candidates.
+    /// False where there is no screen.
     pub(super) fn logits(&mut self, weights: &DecoderWeights, cpu: &mut Cpu, buffers: &mut Buffers) -> bool {
         let shared = Arc::clone(&self.weights);
         let Some(screen) = shared.screen.as_ref().filter(|_| self.screen) else { return false };
@@ -426,9 +427,7 @@ impl SparseState {
         if let Some(bias) = &weights.output.bias {
             self.values[0].iter_mut().zip(&self.rows).for_each(|(x, &id)| *x += bias[id as usize]);
         }
-        let floor = self.values[0].iter().copied().fold(f32::INFINITY, f32::min);
         let out = logits.data_mut();
-        out.iter_mut().for_each(|x| *x = x.min(floor));
         self.rows.iter().zip(&self.values[0]).for_each(|(&id, value)| out[id as usize] = *value);
         self.screened.0 += 1;
         self.screened.1 += self.rows.len() as u64;

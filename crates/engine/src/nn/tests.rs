@@ -82,7 +82,8 @@ fn thresholds_of_nothing_are_dense_and_of_everything_leave_no_layer() {
     let sparse = Arc::new(SparseWeights::new(&spec, &weights, None, true).unwrap());
     let layers = spec.layers.len();
     let shared = SharedSparsity::default();
-    let mut decoder = Decoder::new(Arc::new(spec), Arc::new(weights), shared, &ContextOptions::default()).unwrap();
+    let mut decoder =
+        Decoder::new(Arc::new(spec), Arc::new(weights), shared, &ContextOptions::default()).unwrap();
     let dense = logits(&mut decoder, 1);
     for (gate, down) in [(0.0, 1e-30), (1e-30, 1e-30)] {
         decoder.try_thresholds(&sparse, &vec![Thresholds { gate, down }; layers], false);
@@ -114,15 +115,21 @@ fn powerinfer(gguf: &Gguf, score: Option<f32>, threshold: f32) -> Gguf {
         if let Some(layer) = info.name.strip_suffix(".ffn_down.weight") {
             let (hidden, dim) = (info.shape[0], info.shape[1]);
             let by_neuron: Vec<f32> = (0..hidden * dim).map(|i| values[i % dim * hidden + i / dim]).collect();
-            file = file.f32_tensor(&format!("{layer}.ffn_down_t.weight"), &[dim as u64, hidden as u64], &by_neuron);
+            file = file.f32_tensor(
+                &format!("{layer}.ffn_down_t.weight"),
+                &[dim as u64, hidden as u64],
+                &by_neuron,
+            );
             if let Some(score) = score {
                 // Two directions that are opposite, so that one of them is positive.
                 let mut random = Random::new(1);
                 let row = random.floats(dim);
                 let first: Vec<f32> = row.iter().copied().chain(row.iter().map(|x| -x)).collect();
-                file = file
-                    .f32_tensor(&format!("{layer}.fc1.weight"), &[dim as u64, 2], &first)
-                    .f32_tensor(&format!("{layer}.fc2.weight"), &[2, hidden as u64], &vec![score; 2 * hidden]);
+                file = file.f32_tensor(&format!("{layer}.fc1.weight"), &[dim as u64, 2], &first).f32_tensor(
+                    &format!("{layer}.fc2.weight"),
+                    &[2, hidden as u64],
+                    &vec![score; 2 * hidden],
+                );
             }
         } else {
             file = file.f32_tensor(&info.name, &shape, &values);

@@ -34,9 +34,15 @@ const SCREEN_VOCAB: usize = 8192;
 /// Rows of the output matrix that the screen is fitted to.
 const SCREEN_ROWS: usize = 2048;
 
-/// Named levels, and the divergence in nats that each may cause: a little below the logarithm of the growth of
-/// perplexity that it promises, 1 % and 5 %.
-const LEVELS: [(&str, f64); 2] = [("balanced", 0.008), ("fast", 0.04)];
+/// Named levels, the divergence in nats that each may cause, and how much larger perplexity may be when measured on other
+/// text.
+const LEVELS: [(&str, f64, f64); 2] = [("balanced", 0.008, 1.01), ("fast", 0.04, 1.05)];
+
+/// Searches for a level whose perplexity has grown too much on text that it was not chosen by.
+const ATTEMPTS: usize = 3;
+
+/// How much of a unit matrix is mixed into the covariance of the stream, which is of fewer tokens than it takes.
+const SHRINKAGE: f64 = 0.1;
 
 /// The least share of the neurons for which computing the gate first is worth its overhead.
 const GATE_SHARE: f64 = 0.25;
@@ -119,20 +125,38 @@ pub fn calibrate(
     run.decoder.set_sparsity(&super::SparsityLevel::Off)?;
     let choice = run.reference(choice)?;
     let costs = run.layer_costs(&weights, &spreads, &choice)?;
-    let has_screen = profile.screen.is_some();
-    let mut chosen = Vec::new();
-    run.what = "choosing thresholds";
-    for (name, allowed) in LEVELS {
-        chosen.push((name, run.search(&weights, &spreads, &costs, &choice, allowed, has_screen)?));
-    }
-    run.what = "measuring levels";
-    drop(choice);
     run.decoder.set_sparsity(&super::SparsityLevel::Off)?;
     let measure = run.reference(measure)?;
     profile.dense_perplexity = measure.perplexity() as f32;
-    for (name, layers) in chosen {
-        run.decoder.try_thresholds(&weights, &layers, has_screen);
-        let (divergence, perplexity) = run.compare(&measure)?;
+    let nothing = vec![Thresholds::default(); spreads.len()];
+    let mut screen_cost = 0.0;
+    if profile.screen.is_some() {
+        run.decoder.try_thresholds(&weights, &nothing, true);
+        screen_cost = run.compare(&choice)?.0;
+    }
+    for (name, allowed, growth) in LEVELS {
+        let mut has_screen = profile.screen.is_some();
+        let mut budget = (allowed - screen_cost).max(allowed / 2.0);
+        let mut attempt = 1;
+        let (layers, divergence, perplexity) = loop {
+            run.what = "choosing thresholds";
+            let layers = run.search(&weights, &spreads, &costs, &choice, budget)?;
+            run.what = "measuring levels";
+            run.decoder.try_thresholds(&weights, &layers, has_screen);
+            let (divergence, perplexity) = run.compare(&measure)?;
+            if perplexity <= growth * measure.perplexity() {
+                break (layers, divergence, perplexity);
+            }
+            // The level must keep its promise: with less, without the screen, and if need be with nothing at all.
+            attempt += 1;
+            if attempt > ATTEMPTS {
+                run.decoder.try_thresholds(&weights, &nothing, false);
+                has_screen = false;
+                break (nothing.clone(), 0.0, measure.perplexity());
+            }
+            budget /= 2.0;
+            has_screen &= attempt < ATTEMPTS;
+        };
         let report = run.decoder.sparsity().unwrap_or_default();
         let count = |of: fn(&crate::nn::LayerSparsity) -> u64| report.layers.iter().map(of).sum::<u64>();
         let all = (profile.importance.len() * MEASURE_TOKENS) as f64;
@@ -392,7 +416,6 @@ impl Run<'_> {
         costs: &[f64],
         choice: &Reference,
         allowed: f64,
-        screen: bool,
     ) -> Result<Vec<Thresholds>, SparseError> {
         let mean = costs.iter().map(|c| c.ln()).sum::<f64>() / costs.len().max(1) as f64;
         let at = |share: f64| -> Vec<Thresholds> {
@@ -408,7 +431,7 @@ impl Run<'_> {
         for _ in 0..SEARCH_STEPS {
             let middle = (low + high) / 2.0;
             let thresholds = at(middle.exp());
-            self.decoder.try_thresholds(weights, &thresholds, screen);
+            self.decoder.try_thresholds(weights, &thresholds, false);
             if self.compare(choice)?.0 <= allowed {
                 low = middle;
                 best = thresholds;
@@ -445,6 +468,8 @@ fn screen(decoder: &Decoder, stream: &Stream) -> Option<ScreenProfile> {
             *x = *x / stream.count - mean[i] * mean[j];
         }
     }
+    let spread: f64 = (0..dim).map(|i| covariance.row(i)[i]).sum::<f64>() / dim as f64;
+    (0..dim).for_each(|i| covariance.row_mut(i)[i] += SHRINKAGE * spread);
     let mut row = vec![0.0; dim];
     let mut gram = Dense::zeros(dim, dim);
     for r in (0..vocab).step_by((vocab / SCREEN_ROWS).max(1)) {

@@ -220,3 +220,87 @@ pub(crate) fn fingerprint(gguf: &Gguf) -> u64 {
     }
     checksum(&seen)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> SparsityProfile {
+        let screen = ScreenProfile {
+            rank: 1,
+            candidates: 1,
+            mean: vec![0.5; 3],
+            basis: vec![0.25; 3],
+            bias: vec![1.0; 2],
+            rows: vec![7; 5],
+        };
+        let level = LevelProfile {
+            name: "balanced".into(),
+            perplexity: 10.1,
+            divergence: 0.01,
+            neurons_skipped: 0.3,
+            screen: true,
+            layers: vec![Thresholds { gate: 0.0, down: 0.25 }, Thresholds::default()],
+        };
+        SparsityProfile {
+            model: 1,
+            text: 2,
+            tokens: 3,
+            dense_perplexity: 10.0,
+            levels: vec![level],
+            importance: vec![vec![1.0, 2.0], Vec::new()],
+            screen: Some(screen),
+        }
+    }
+
+    #[test]
+    fn a_profile_survives_its_file() {
+        let path = std::env::temp_dir().join(format!("firecrest-profile-{}", std::process::id()));
+        profile().save(&path).unwrap();
+        assert_eq!(SparsityProfile::load(&path).unwrap(), profile());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn broken_profiles_are_refused() {
+        let bytes = profile().to_bytes();
+        for cut in 0..bytes.len() {
+            assert!(SparsityProfile::from_bytes(&bytes[..cut]).is_err(), "{cut}");
+        }
+        for at in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[at] ^= 0x20;
+            assert!(SparsityProfile::from_bytes(&broken).is_err(), "{at}");
+        }
+        // A right checksum around a wrong value, and around a length that is not there.
+        let mut wrong = profile();
+        wrong.levels[0].layers[0].down = f32::NAN;
+        let fault = |result| match result {
+            Err(SparseError::Format { fault, .. }) => fault,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fault(SparsityProfile::from_bytes(&wrong.to_bytes())), FormatFault::Value("a threshold"));
+        let mut long = Writer::new(MAGIC, VERSION);
+        (0..2).for_each(|_| long.u64(0));
+        (0..3).for_each(|_| long.u32(0));
+        long.u32(1);
+        long.u32(u32::MAX);
+        assert_eq!(fault(SparsityProfile::from_bytes(&long.finish())), FormatFault::Truncated);
+    }
+
+    #[test]
+    fn a_profile_belongs_to_one_model() {
+        let file = |byte| {
+            let mut writer = crate::gguf::Writer::new();
+            writer.insert("general.architecture", "llama");
+            writer.tensor("output_norm.weight", crate::gguf::Format::F32, &[2], vec![byte; 8]).unwrap();
+            let mut file = Vec::new();
+            writer.write(&mut file).unwrap();
+            Gguf::from_bytes(file).unwrap()
+        };
+        let profile = SparsityProfile { model: fingerprint(&file(0)), ..profile() };
+        assert!(profile.check_model(&file(0)).is_ok());
+        let other = profile.check_model(&file(1));
+        assert!(matches!(other, Err(SparseError::Format { fault: FormatFault::OtherModel, .. })));
+    }
+}
