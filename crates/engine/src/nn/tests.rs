@@ -31,9 +31,7 @@ fn decoder(gguf: &Gguf, level: SparsityLevel) -> Decoder {
     let mut spec = decoder_spec(gguf).unwrap();
     spec.gate(Activation::Relu);
     let weights = DecoderWeights::load(gguf, &spec).unwrap();
-    let mut options = ContextOptions::default();
-    options.capacity = Some(64);
-    options.sparsity = level;
+    let options = ContextOptions { capacity: Some(64), sparsity: level, ..ContextOptions::default() };
     Decoder::new(Arc::new(spec), Arc::new(weights), SharedSparsity::default(), &options).unwrap()
 }
 

@@ -71,7 +71,7 @@ impl<'a> Weights<'a> {
 
     /// A row, and all that follow.
     #[inline(always)]
-    fn from_row(&self, row: usize) -> &'a [u8] {
+    fn rows_from(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..]
     }
 

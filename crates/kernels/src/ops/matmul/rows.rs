@@ -49,7 +49,7 @@ impl<Q: Quant> Rows<'_, Q> {
             let mut bytes = [&[][..]; R];
             for r in 0..R {
                 // The last group may be short: it repeats the last row.
-                bytes[r] = weights.from_row(rows[(group * R + r).min(rows.len() - 1)] as usize);
+                bytes[r] = weights.rows_from(rows[(group * R + r).min(rows.len() - 1)] as usize);
                 if let Some(&next) = rows.get((group + 1) * R + r) {
                     let next = weights.row(next as usize);
                     for at in (0..next.len().min(AHEAD)).step_by(LINE) {

@@ -181,7 +181,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             let mut rows = [&[][..]; R];
             for r in 0..R {
                 // The last group may be short: it repeats the last row.
-                rows[r] = weights.from_row((group * R + r).min(weights.rows - 1));
+                rows[r] = weights.rows_from((group * R + r).min(weights.rows - 1));
             }
             let mut sums = [0.0; R];
             Self::rows(isa, rows, weights.columns, ahead, x, &mut sums);
