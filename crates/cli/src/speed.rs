@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use firecrest::Decoder;
 use firecrest::generate::{FinishReason, LanguageModel, Stats};
+use firecrest::nn::DecoderSparsity;
+use firecrest::sparse::LevelProfile;
 
 use crate::machine::peak_memory;
 use crate::units;
@@ -43,6 +45,9 @@ pub(crate) fn details(stats: &Stats, end: FinishReason, model: &Decoder, loading
             units::bytes(model.weight_bytes())
         ));
     }
+    if let Some(sparsity) = model.sparsity() {
+        lines.extend(sparse(&sparsity, model.sparsity_level()));
+    }
     if stats.discarded_tokens > 0 {
         lines.push(format!("forgotten: {} tokens of the prompt", stats.discarded_tokens));
     }
@@ -50,6 +55,35 @@ pub(crate) fn details(stats: &Stats, end: FinishReason, model: &Decoder, loading
         peak_memory().map(|bytes| format!("peak memory: {}, the mapped file included", units::bytes(bytes))),
     );
     lines.join("\n")
+}
+
+/// What was left out, layer by layer.
+fn sparse(sparsity: &DecoderSparsity, level: Option<&LevelProfile>) -> Vec<String> {
+    let mut lines = vec![format!("sparsity: {}", sparsity.level)];
+    if let Some(level) = level {
+        lines.push(format!(
+            "measured when calibrated: perplexity {:.3}, divergence {:.4} nats",
+            level.perplexity(),
+            level.divergence()
+        ));
+    }
+    if let Some((sparse, dense)) = sparsity.timed_ms {
+        let kept = if sparse <= dense { "sparse" } else { "dense" };
+        lines.push(format!("a token takes {sparse:.2} ms sparse, {dense:.2} ms dense: {kept} is kept"));
+    }
+    if sparsity.screened_tokens > 0 {
+        lines.push(format!("logits computed: {:.0} of the vocabulary", sparsity.candidates));
+    }
+    for (i, layer) in sparsity.layers.iter().enumerate().filter(|(_, layer)| layer.neurons > 0) {
+        let share = |part: u64| 100.0 * part as f64 / layer.neurons as f64;
+        lines.push(format!(
+            "layer {i}: skipped {:.1} % of the neurons' up and {:.1} % of their down projection, {}",
+            share(layer.up_skipped),
+            share(layer.down_skipped),
+            units::bytes(layer.bytes_skipped)
+        ));
+    }
+    lines
 }
 
 fn ms(time: Duration) -> f64 {

@@ -31,9 +31,11 @@ pub mod gguf;
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub mod hub;
 pub mod integration;
+pub mod memory;
 mod model;
 pub mod models;
 pub mod nn;
+pub mod sparse;
 pub mod tokenizer;
 pub mod weights;
 

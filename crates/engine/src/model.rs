@@ -9,7 +9,8 @@ use crate::chat::{ChatTemplate, TemplateError};
 use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece, Session};
 use crate::gguf::Gguf;
 use crate::models;
-use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError};
+use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SharedSparsity};
+use crate::sparse::{ActivationType, SparseError, SparsityProfile};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::weights::Bytes;
 
@@ -30,6 +31,7 @@ pub struct Model {
     spec: Arc<DecoderSpec>,
     weights: Arc<DecoderWeights>,
     tokenizer: Arc<Tokenizer>,
+    sparsity: SharedSparsity,
 }
 
 impl Model {
@@ -56,7 +58,29 @@ impl Model {
             spec: Arc::new(spec),
             weights: Arc::new(weights),
             tokenizer: Arc::new(tokenizer),
+            sparsity: SharedSparsity::default(),
         })
+    }
+
+    /// The model with another activation function in its feed-forward layers than its architecture has, for files that
+    /// say too little: fine-tuned with ReLU, but called `llama`.
+    pub fn with_activation(self, activation: ActivationType) -> Self {
+        let mut spec = DecoderSpec::clone(&self.spec);
+        spec.set_activation(activation.function());
+        Self { spec: Arc::new(spec), sparsity: SharedSparsity::default(), ..self }
+    }
+
+    /// The model with what was measured of it, so that its decoders know the levels of the profile. Fails where the
+    /// profile was made for another model.
+    pub fn with_sparsity_profile(self, profile: SparsityProfile) -> Result<Self, SparseError> {
+        profile.check_model(&self.gguf)?;
+        let sparsity = SharedSparsity { profile: Some(Arc::new(profile)), ..SharedSparsity::default() };
+        Ok(Self { sparsity, ..self })
+    }
+
+    /// What was measured of the model, if that is known.
+    pub fn sparsity_profile(&self) -> Option<&SparsityProfile> {
+        self.sparsity.profile.as_deref()
     }
 
     /// The file.
@@ -82,7 +106,7 @@ impl Model {
 
     /// A decoder with an empty KV cache.
     pub fn decoder(&self, options: &ContextOptions) -> Result<Decoder, LoadError> {
-        Decoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), options)
+        Decoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), self.sparsity.clone(), options)
     }
 
     /// A conversation: it keeps its KV cache over turns and computes only what a new prompt adds.

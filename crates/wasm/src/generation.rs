@@ -56,7 +56,8 @@ impl WasmGeneration {
     }
 
     /// The text of the next token, empty while a character is unfinished; `undefined` at the end.
-    pub fn next(&mut self) -> Result<Option<String>, JsValue> {
+    #[wasm_bindgen(js_name = next)]
+    pub fn next_piece(&mut self) -> Result<Option<String>, JsValue> {
         Ok(self.advance()?)
     }
 

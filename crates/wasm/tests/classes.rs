@@ -67,10 +67,10 @@ fn streaming_ends_when_the_callback_says_so_or_throws() {
 fn an_answer_that_was_overtaken_is_refused() {
     let model = WasmModel::new(&bytes(), &greedy()).unwrap();
     let mut first = model.start(&"ab".into(), &JsValue::UNDEFINED).unwrap();
-    assert!(first.next().unwrap().is_some());
+    assert!(first.next_piece().unwrap().is_some());
     let mut second = model.start(&"cd".into(), &JsValue::UNDEFINED).unwrap();
-    assert!(second.next().unwrap().is_some());
-    assert_eq!(told(first.next().unwrap_err()).1, "inference");
+    assert!(second.next_piece().unwrap().is_some());
+    assert_eq!(told(first.next_piece().unwrap_err()).1, "inference");
 }
 
 #[wasm_bindgen_test]

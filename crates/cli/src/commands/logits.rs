@@ -63,7 +63,7 @@ struct Position {
 impl LogitsArgs {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Outcome {
         let path = self.model.path(interrupt)?;
-        let model = Model::from_gguf_file(&path).map_err(|error| Failure::load(&path, error))?;
+        let model = self.context.model(&path)?;
         let mut options = self.context.options();
         options.capacity = Some(self.context.ctx.unwrap_or(self.tokens.len()));
         options.cpu.activations = self.activations;

@@ -14,6 +14,7 @@ mod remove;
 mod rerank;
 mod run;
 mod similarity;
+mod sparsify;
 mod tokenize;
 
 use clap::Subcommand;
@@ -55,5 +56,6 @@ commands! {
     Logits(logits::LogitsArgs),
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
+    Sparsify(sparsify::SparsifyArgs),
     Completions(completions::CompletionsArgs),
 }

@@ -61,7 +61,7 @@ impl PerplexityArgs {
         }
         let text = read_text(&self.file)?;
         let path = self.model.path(interrupt)?;
-        let model = Model::from_gguf_file(&path).map_err(|error| Failure::load(&path, error))?;
+        let model = self.context.model(&path)?;
         let tokens = encode(&model, &text);
         if tokens.len() < ctx {
             let name = self.file.display();

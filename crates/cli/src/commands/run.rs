@@ -71,7 +71,7 @@ impl RunArgs {
         let prompt = self.prompt.read()?;
         let path = self.model.path(interrupt)?;
         let started = Instant::now();
-        let model = Model::from_gguf_file(&path).map_err(|error| Failure::load(&path, error))?;
+        let model = self.context.model(&path)?;
         let (tokens, system) = self.tokens(&model, prompt)?;
         config.context_overflow = self.sampling.overflow(system);
         let session = model.session(&self.context.options()).map_err(|error| Failure::load(&path, error))?;

@@ -1,11 +1,15 @@
-//! `--threads`, `--ctx` and `--kv-format`.
+//! `--threads`, `--ctx`, `--kv-format` and `--sparsity`.
 
 use std::num::NonZero;
+use std::path::Path;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use firecrest::ContextOptions;
 use firecrest::backend::KvFormat;
+use firecrest::sparse::{ActivationType, SparsityLevel, SparsityProfile};
+use firecrest::{ContextOptions, Model};
+
+use crate::failure::{Failure, OrFail, Outcome};
 
 /// A number of threads.
 pub(crate) type ThreadCount = NonZero<usize>;
@@ -38,6 +42,14 @@ pub(crate) struct ContextArgs {
     /// Number format of cached keys and values [default: f16]
     #[arg(long, value_name = "FORMAT", value_parser = kv_format())]
     pub(crate) kv_format: Option<KvFormat>,
+    /// How much of the model is computed: off, exact, balanced, fast, or another level that `firecrest sparsify` has
+    /// measured [default: exact where it loses nothing]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) sparsity: Option<SparsityLevel>,
+    /// Activation function of the feed-forward layers, where the file's architecture is not the whole truth: relu,
+    /// relu2, gelu, gelu-tanh, silu, identity
+    #[arg(long, value_name = "NAME")]
+    pub(crate) activation: Option<ActivationType>,
 }
 
 impl ContextArgs {
@@ -47,8 +59,31 @@ impl ContextArgs {
         options.capacity = self.ctx;
         options.kv_format = self.kv_format.unwrap_or_default();
         options.cpu.threads = self.threads;
+        options.sparsity = self.sparsity.clone().unwrap_or_default();
         options
     }
+
+    /// The model in this file, with its sparsity file where the level asks for one.
+    pub(crate) fn model(&self, path: &Path) -> Outcome<Model> {
+        let model = with_levels(path, self.sparsity.as_ref())?;
+        Ok(match self.activation {
+            Some(activation) => model.with_activation(activation),
+            None => model,
+        })
+    }
+}
+
+/// The model in this file, with its sparsity file where the level is one that was measured.
+pub(crate) fn with_levels(path: &Path, level: Option<&SparsityLevel>) -> Outcome<Model> {
+    let model = Model::from_gguf_file(path).map_err(|error| Failure::load(path, error))?;
+    let beside = SparsityProfile::path_for(path);
+    let needed = level.is_some_and(SparsityLevel::needs_profile);
+    if !needed || !beside.exists() {
+        // Without the file, asking for the level fails and says so.
+        return Ok(model);
+    }
+    let profile = SparsityProfile::load(&beside).and_then(|profile| model.with_sparsity_profile(profile));
+    profile.or_fail(|| format!("{} can't be used", beside.display()))
 }
 
 #[cfg(test)]

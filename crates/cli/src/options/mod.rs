@@ -7,7 +7,7 @@ mod prompt;
 mod sampling;
 mod template;
 
-pub(crate) use context::{ContextArgs, ThreadCount, kv_format, thread_count};
+pub(crate) use context::{ContextArgs, ThreadCount, kv_format, thread_count, with_levels};
 pub(crate) use embedder::{EmbedArgs, EmbedderArgs};
 pub(crate) use model::{ModelArgs, fetch};
 pub(crate) use prompt::PromptArgs;

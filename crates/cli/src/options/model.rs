@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use firecrest::Model;
 use firecrest::gguf::Gguf;
 use firecrest::hub::{self, HubOptions, ModelRef};
 
@@ -32,12 +31,6 @@ impl ModelArgs {
     /// The model's file, open: metadata and tensors, which need not be those of a model that can be run.
     pub(crate) fn gguf(&self, interrupt: &Interrupt) -> Outcome<Gguf> {
         Ok(Gguf::open(self.path(interrupt)?)?)
-    }
-
-    /// The model, ready to run.
-    pub(crate) fn load(&self, interrupt: &Interrupt) -> Outcome<Model> {
-        let path = self.path(interrupt)?;
-        Model::from_gguf_file(&path).map_err(|error| Failure::load(&path, error))
     }
 }
 

@@ -9,8 +9,8 @@ mod cpu;
 pub use cpu::lend_thread;
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
 pub(crate) use cpu::{
-    Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, Output, Routes,
-    Routing, SequenceAttention, Turns,
+    Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, NeuronMatrix,
+    Output, Routes, Routing, SequenceAttention, Turns,
 };
 pub use firecrest_kernels::isa::IsaKind;
 pub use firecrest_kernels::ops::{Activation, RopeLayout};

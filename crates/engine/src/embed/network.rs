@@ -7,7 +7,7 @@ use crate::backend::{Cpu, CpuOptions};
 use crate::gguf::Gguf;
 use crate::nn::{
     ContextOptions, Decoder, DecoderSpec, DecoderWeights, Encoder, EncoderSpec, EncoderWeights, LoadError,
-    Sequence,
+    Sequence, SharedSparsity,
 };
 use crate::{generate::LanguageModel, models};
 
@@ -62,7 +62,7 @@ impl Network {
         let shape = Shape { dim: spec.dim, vocab: spec.vocab, context_length, pooling: Pooling::Last };
         let options =
             ContextOptions { capacity: Some(context_length), cpu: cpu.clone(), ..ContextOptions::default() };
-        let decoder = Decoder::new(Arc::new(spec), Arc::new(weights), &options)?;
+        let decoder = Decoder::new(Arc::new(spec), Arc::new(weights), SharedSparsity::default(), &options)?;
         Ok((Self::Decoder(Box::new(decoder)), shape))
     }
 

@@ -62,6 +62,7 @@ pub struct Gguf {
 struct Shard {
     path: Option<PathBuf>,
     bytes: Bytes,
+    powerinfer: bool,
     version: u32,
     order: ByteOrder,
     alignment: u64,
@@ -161,6 +162,11 @@ impl Gguf {
     /// How many values all tensors have together.
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().map(TensorInfo::elements).sum()
+    }
+
+    /// Whether it is one of PowerInfer's files: `PWRI` in place of `GGUF`, feed-forward layers stored by neuron.
+    pub fn is_powerinfer(&self) -> bool {
+        self.shards[0].powerinfer
     }
 
     /// The GGUF version: 2 or 3.

@@ -9,6 +9,8 @@ use super::{
 
 /// What every GGUF file begins with, in either byte order.
 const MAGIC: [u8; 4] = *b"GGUF";
+/// What PowerInfer's files begin with, which are laid out in the same way.
+const POWERINFER: [u8; 4] = *b"PWRI";
 
 /// The fewest bytes that a string takes: its length.
 const MIN_STRING: u64 = 8;
@@ -25,6 +27,7 @@ const TRUSTED_COUNT: usize = 1 << 12;
 
 /// A parsed file. The tensors' ranges are in bounds of the file and do not overlap.
 pub(super) struct Header {
+    pub(super) powerinfer: bool,
     pub(super) version: u32,
     pub(super) order: ByteOrder,
     pub(super) alignment: u64,
@@ -36,7 +39,7 @@ pub(super) struct Header {
 pub(super) fn parse(bytes: &[u8]) -> Result<Header, Malformed> {
     let mut cursor = Cursor { bytes, offset: 0, order: ByteOrder::Little, reading: Reading::Header };
     let magic = *cursor.chunk()?;
-    if magic != MAGIC {
+    if magic != MAGIC && magic != POWERINFER {
         return Err(cursor.error(0, Fault::Magic(magic)));
     }
     let version = cursor.version()?;
@@ -72,7 +75,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Malformed> {
         records.push(cursor.record(name, start)?);
     }
     let tensors = place(&cursor, records, alignment)?;
-    Ok(Header { version, order: cursor.order, alignment, metadata, tensors })
+    Ok(Header { powerinfer: magic == POWERINFER, version, order: cursor.order, alignment, metadata, tensors })
 }
 
 /// The key that says what tensor offsets are multiples of.

@@ -83,10 +83,10 @@ pub(super) fn join(files: Vec<File>) -> Result<Gguf, GgufError> {
     let mut gguf =
         Gguf { metadata: Metadata::new(), tensors: Vec::new(), by_name: Vec::new(), shards: Vec::new() };
     for (number, file) in files.into_iter().enumerate() {
-        let read::Header { version, order, alignment, metadata, mut tensors } = file.header;
+        let read::Header { powerinfer, version, order, alignment, metadata, mut tensors } = file.header;
         tensors.iter_mut().for_each(|tensor| tensor.shard = number);
         gguf.tensors.append(&mut tensors);
-        gguf.shards.push(Shard { path: file.path, bytes: file.bytes, version, order, alignment });
+        gguf.shards.push(Shard { path: file.path, bytes: file.bytes, powerinfer, version, order, alignment });
         if number == 0 {
             gguf.metadata = metadata;
         }

@@ -28,6 +28,7 @@ mod olmoe;
 mod openelm;
 mod phi2;
 mod phi3;
+mod powerinfer;
 mod qwen;
 mod qwen2;
 mod qwen2moe;
@@ -77,6 +78,7 @@ const DECODERS: &[(&str, Read)] = &[
     ("openelm", openelm::spec),
     ("phi2", phi2::spec),
     ("phi3", phi3::spec),
+    ("bamboo", powerinfer::bamboo),
     ("qwen", qwen::spec),
     ("qwen2", qwen2::spec),
     ("qwen2moe", qwen2moe::spec),
@@ -94,7 +96,13 @@ const DECODERS: &[(&str, Read)] = &[
 pub(crate) fn decoder_spec(gguf: &Gguf) -> Result<DecoderSpec, LoadError> {
     let name = gguf.metadata().architecture()?;
     match DECODERS.iter().find(|(known, _)| *known == name) {
-        Some((_, read)) => read(&Hyperparameters::new(gguf)?),
+        Some((_, read)) => {
+            let mut spec = read(&Hyperparameters::new(gguf)?)?;
+            if gguf.is_powerinfer() {
+                powerinfer::adapt(gguf, &mut spec)?;
+            }
+            Ok(spec)
+        }
         None => Err(LoadError::UnknownArchitecture { name: name.into(), known: supported().collect() }),
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::caches::Caches;
 use super::pass::Buffers;
 use super::rope::Rope;
+use super::sparse::{DecoderSparsity, Observer, SparseState, SparseWeights};
 use super::spec::{DecoderSpec, MixerSpec};
 use super::weights::{DecoderWeights, LoadError};
 use crate::backend::{Cpu, CpuOptions, KvFormat};
 use crate::generate::{ForwardError, LanguageModel};
+use crate::sparse::{LevelProfile, SparseError, SparsityLevel, SparsityProfile, Thresholds};
 
 /// Tokens whose logits are computed at a time where all are asked for.
 const LOGIT_BLOCK: usize = 32;
@@ -25,11 +27,20 @@ pub struct ContextOptions {
     pub block: usize,
     /// Threads, instruction set and precision.
     pub cpu: CpuOptions,
+    /// How much of the model is computed for tokens that come one by one. Levels that lose something need the model's
+    /// [profile](crate::Model::with_sparsity_profile).
+    pub sparsity: SparsityLevel,
 }
 
 impl Default for ContextOptions {
     fn default() -> Self {
-        Self { capacity: None, kv_format: KvFormat::default(), block: 512, cpu: CpuOptions::default() }
+        Self {
+            capacity: None,
+            kv_format: KvFormat::default(),
+            block: 512,
+            cpu: CpuOptions::default(),
+            sparsity: SparsityLevel::default(),
+        }
     }
 }
 
@@ -46,7 +57,19 @@ pub struct Decoder {
     block: usize,
     buffers: Buffers,
     has_logits: bool,
+    /// Whether the last pass was over one token.
+    single: bool,
     read: WeightReads,
+    sparse: Option<SparseState>,
+    shared: SharedSparsity,
+}
+
+/// What decoders of one model share to leave things out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedSparsity {
+    pub(crate) profile: Option<Arc<SparsityProfile>>,
+    /// Made by the first decoder that needs it.
+    pub(crate) weights: Arc<std::sync::OnceLock<Arc<SparseWeights>>>,
 }
 
 /// How much of the weights the passes over single tokens have read.
@@ -60,6 +83,7 @@ impl Decoder {
     pub(crate) fn new(
         spec: Arc<DecoderSpec>,
         weights: Arc<DecoderWeights>,
+        shared: SharedSparsity,
         options: &ContextOptions,
     ) -> Result<Self, LoadError> {
         let mut capacity = options.capacity.unwrap_or_else(|| spec.context_length.min(4096)).max(1);
@@ -67,7 +91,7 @@ impl Decoder {
             capacity = capacity.min(positions);
         }
         let caches = Caches::new(&spec, options.kv_format, capacity)?;
-        Ok(Self {
+        let mut decoder = Self {
             cpu: Cpu::new(&options.cpu)?,
             caches,
             ropes: spec.ropes.iter().map(|rope| rope.resolve(capacity)).collect(),
@@ -76,10 +100,105 @@ impl Decoder {
             block: options.block.max(1),
             buffers: Buffers::default(),
             has_logits: false,
+            single: false,
             read: WeightReads::default(),
+            sparse: None,
+            shared,
             spec,
             weights,
-        })
+        };
+        decoder.set_sparsity(&options.sparsity).map_err(|error| LoadError::Sparsity(Box::new(error)))?;
+        Ok(decoder)
+    }
+
+    /// Computes so much of the model for single tokens from now on. The first time that a level other than
+    /// [`SparsityLevel::Off`] is asked for, down projections are laid out anew, which takes as much memory again. Both
+    /// ways are then timed for a few tokens, and the faster is kept.
+    ///
+    /// Fails on a level that the model's profile does not have; the decoder then stays as it was.
+    pub fn set_sparsity(&mut self, level: &SparsityLevel) -> Result<(), SparseError> {
+        // Exact activations are asked for by who wants no rounding; the layout by neuron rounds them to 8 bits.
+        let exact = SparseWeights::has_exact_layers(&self.spec) && !self.cpu.is_exact();
+        let Some(name) = level.profile_name() else {
+            self.sparse = None;
+            if exact && *level != SparsityLevel::Off {
+                let mut state = SparseState::new(self.sparse_weights()?, level.clone());
+                state.use_exact();
+                self.sparse = Some(state);
+            }
+            return Ok(());
+        };
+        let profile = self.shared.profile.clone();
+        let found =
+            profile.as_ref().and_then(|profile| profile.levels.iter().find(|level| level.name == name));
+        let Some(found) = found else {
+            return Err(SparseError::NoLevel {
+                name: name.into(),
+                known: profile.iter().flat_map(|p| &p.levels).map(|level| level.name.clone()).collect(),
+            });
+        };
+        let mut state = SparseState::new(self.sparse_weights()?, level.clone());
+        state.use_thresholds(&found.layers, found.screen);
+        self.sparse = (!self.cpu.is_exact() && !state.is_idle()).then_some(state);
+        Ok(())
+    }
+
+    fn sparse_weights(&self) -> Result<Arc<SparseWeights>, SparseError> {
+        if let Some(weights) = self.shared.weights.get() {
+            return Ok(Arc::clone(weights));
+        }
+        let profile = self.shared.profile.as_deref();
+        let weights = Arc::new(SparseWeights::new(&self.spec, &self.weights, profile, false)?);
+        Ok(Arc::clone(self.shared.weights.get_or_init(|| weights)))
+    }
+
+    /// What was left out so far; `None` where everything is computed.
+    pub fn sparsity(&self) -> Option<DecoderSparsity> {
+        self.sparse.as_ref().map(SparseState::report)
+    }
+
+    /// The level in use, with what it was measured to do; `None` for levels that lose nothing.
+    pub fn sparsity_level(&self) -> Option<&LevelProfile> {
+        let level = self.sparse.as_ref()?.level();
+        self.shared.profile.as_ref()?.levels.iter().find(|found| Some(found.name()) == level.profile_name())
+    }
+
+    /// For calibration: leaves out, from now on and without timing, what these thresholds say.
+    pub(crate) fn try_thresholds(
+        &mut self,
+        weights: &Arc<SparseWeights>,
+        thresholds: &[Thresholds],
+        screen: bool,
+    ) {
+        let mut state = SparseState::new(Arc::clone(weights), SparsityLevel::Off);
+        state.use_thresholds(thresholds, screen);
+        state.fix();
+        self.sparse = Some(state);
+    }
+
+    /// For calibration: appends tokens one by one and shows what layers compute, and then the normalised stream.
+    pub(crate) fn observe(
+        &mut self,
+        tokens: &[u32],
+        observer: &mut Observer<'_>,
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<(), ForwardError> {
+        self.check(tokens)?;
+        for token in tokens.chunks(1) {
+            self.pass_observed(token, Some(observer));
+            let mut normed = vec![0.0; self.spec.dim];
+            self.weights.output_norm.apply(self.cpu.isa(), self.buffers.x.read(), &mut normed);
+            each(&normed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+
+    pub(crate) fn weights(&self) -> &DecoderWeights {
+        &self.weights
     }
 
     /// Threads that compute.
@@ -110,7 +229,13 @@ impl Decoder {
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<(), ForwardError> {
         self.check(tokens)?;
-        for block in tokens.chunks(self.block.min(LOGIT_BLOCK)) {
+        // What is lost has to show: a lossy level takes its tokens one by one, as it does when it generates.
+        let lossy = self.sparse.as_mut().filter(|sparse| sparse.is_lossy());
+        let block = lossy.map_or(self.block.min(LOGIT_BLOCK), |sparse| {
+            sparse.fix();
+            1
+        });
+        for block in tokens.chunks(block) {
             let first = self.len;
             self.pass(block);
             self.project_logits();
@@ -152,10 +277,19 @@ impl Decoder {
 
     /// All layers for some tokens; leaves the residual stream in `buffers.x`.
     fn pass(&mut self, tokens: &[u32]) {
-        let Self { spec, weights, cpu, caches, ropes, buffers, .. } = self;
-        let bytes = super::pass::layers(spec, weights, cpu, caches, ropes, self.len, tokens, buffers);
+        self.pass_observed(tokens, None);
+    }
+
+    fn pass_observed(&mut self, tokens: &[u32], observer: Option<&mut Observer<'_>>) {
+        let Self { spec, weights, cpu, caches, ropes, buffers, sparse, .. } = self;
+        let single = tokens.len() == 1;
+        let sparse = sparse.as_mut().filter(|_| single).and_then(|sparse| sparse.begin().then_some(sparse));
+        let len = self.len;
+        let bytes =
+            super::pass::layers(spec, weights, cpu, caches, ropes, len, tokens, sparse, observer, buffers);
         self.len += tokens.len();
-        if tokens.len() == 1 {
+        self.single = single;
+        if single {
             self.read.bytes += (bytes + self.weights.output.matrix.bytes()) as u64;
             self.read.tokens += 1;
         }
@@ -163,8 +297,13 @@ impl Decoder {
 
     /// The logits of the tokens in `buffers.x`.
     fn project_logits(&mut self) {
-        let Self { spec, weights, cpu, buffers, .. } = self;
-        super::pass::logits(spec, weights, cpu, buffers);
+        let Self { spec, weights, cpu, buffers, sparse, .. } = self;
+        let single = self.single;
+        let screen = sparse.as_mut().filter(|sparse| single && sparse.is_sparse());
+        super::pass::logits(spec, weights, cpu, screen, buffers);
+        if let Some(sparse) = sparse.as_mut().filter(|_| single) {
+            sparse.end();
+        }
     }
 }
 

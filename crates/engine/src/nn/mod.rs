@@ -3,18 +3,25 @@
 mod caches;
 mod decoder;
 mod encoder;
+mod neurons;
 mod pass;
 mod rope;
+mod sparse;
 mod spec;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod weights;
 
+pub(crate) use decoder::SharedSparsity;
 pub use decoder::{ContextOptions, Decoder};
 pub(crate) use encoder::{Encoder, EncoderFfn, EncoderSpec, EncoderWeights, Positions, Sequence};
 pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
+pub use sparse::{DecoderSparsity, LayerSparsity};
+pub(crate) use sparse::{Observer, SparseWeights};
 pub(crate) use spec::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,
-    NormSpec, QkNorm, Residual, RouterInput, SharedExpert,
+    NeuronSpec, NormSpec, QkNorm, Residual, RouterInput, SharedExpert,
 };
 pub(crate) use tensors::{Norm, optional_vector};
 pub(crate) use weights::DecoderWeights;

@@ -2,6 +2,7 @@
 
 use super::caches::Caches;
 use super::rope::Rope;
+use super::sparse::{Observer, SparseState};
 use super::spec::{
     AttentionSpec, DecoderSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, Residual, RouterInput,
 };
@@ -17,15 +18,15 @@ pub(super) struct Buffers {
     /// The residual stream, `[tokens, dim]`.
     pub(super) x: Buffer,
     /// What a sublayer adds to it.
-    delta: Buffer,
+    pub(super) delta: Buffer,
     /// What the first of two parallel sublayers adds.
     first_delta: Buffer,
     q: Buffer,
     k: Buffer,
     v: Buffer,
     mixed: Buffer,
-    hidden: Buffer,
-    up: Buffer,
+    pub(super) hidden: Buffer,
+    pub(super) up: Buffer,
     pub(super) logits: Buffer,
     positions: Vec<u32>,
     /// For each rope.
@@ -43,6 +44,8 @@ pub(super) fn layers(
     ropes: &[Rope],
     first: usize,
     tokens: &[u32],
+    mut sparse: Option<&mut SparseState>,
+    mut observer: Option<&mut Observer<'_>>,
     buffers: &mut Buffers,
 ) -> usize {
     embed(spec, weights, cpu, first, tokens, buffers);
@@ -63,7 +66,14 @@ pub(super) fn layers(
             Residual::Sequential => cpu.add(&mut buffers.x, &buffers.delta),
             Residual::Parallel => std::mem::swap(&mut buffers.delta, &mut buffers.first_delta),
         }
-        bytes += weights.bytes + ffn(&layer.ffn, weights, cpu, buffers);
+        if let (Some(sparse), Some(observer)) = (&mut sparse, &mut observer) {
+            sparse.observe(i, &layer.ffn, weights, cpu, buffers, observer);
+        }
+        let skipped = sparse.as_mut().and_then(|sparse| sparse.ffn(i, &layer.ffn, weights, cpu, buffers));
+        bytes += match skipped {
+            Some(skipped) => weights.bytes - skipped.min(weights.bytes),
+            None => weights.bytes + ffn(&layer.ffn, weights, cpu, buffers),
+        };
         finish(layer, weights.ffn_post_norm.as_ref(), cpu, buffers);
         if layer.residual == Residual::Parallel {
             cpu.add(&mut buffers.x, &buffers.first_delta);
@@ -74,9 +84,17 @@ pub(super) fn layers(
 }
 
 /// The logits of the tokens in `buffers.x`.
-pub(super) fn logits(spec: &DecoderSpec, weights: &DecoderWeights, cpu: &mut Cpu, buffers: &mut Buffers) {
-    let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
-    cpu.project(input, &mut [weights.output.onto(&mut buffers.logits)]);
+pub(super) fn logits(
+    spec: &DecoderSpec,
+    weights: &DecoderWeights,
+    cpu: &mut Cpu,
+    sparse: Option<&mut SparseState>,
+    buffers: &mut Buffers,
+) {
+    if !sparse.is_some_and(|sparse| sparse.logits(weights, cpu, buffers)) {
+        let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
+        cpu.project(input, &mut [weights.output.onto(&mut buffers.logits)]);
+    }
     if spec.logit_scale != 1.0 {
         cpu.scale(&mut buffers.logits, spec.logit_scale);
     }
@@ -200,6 +218,11 @@ fn ffn(spec: &FfnSpec, weights: &LayerWeights, cpu: &mut Cpu, buffers: &mut Buff
             cpu.project(Input { x, norm }, &mut [up.onto(hidden)]);
             cpu.activate(*activation, hidden);
             cpu.project(Input { x: hidden, norm: None }, &mut [down.onto(delta)]);
+            0
+        }
+        (FfnSpec::Neurons(spec), FfnWeights::Neurons(weights)) => {
+            let Buffers { x, delta, hidden, up, .. } = buffers;
+            weights.forward(spec, norm, cpu, x, [hidden, up], delta);
             0
         }
         (FfnSpec::Experts(spec), FfnWeights::Experts(weights)) => experts(spec, weights, norm, cpu, buffers),

@@ -55,6 +55,17 @@ impl DecoderSpec {
         }
     }
 
+    /// Sets the activation of every feed-forward sublayer.
+    pub(crate) fn set_activation(&mut self, with: Activation) {
+        for layer in &mut self.layers {
+            let (FfnSpec::Gated { activation, .. }
+            | FfnSpec::Plain { activation, .. }
+            | FfnSpec::Experts(ExpertsSpec { activation, .. })
+            | FfnSpec::Neurons(NeuronSpec { activation, .. })) = &mut layer.ffn;
+            *activation = with;
+        }
+    }
+
     /// Gives every layer these norms.
     pub(crate) fn norms(&mut self, norms: LayerNorms) {
         self.layers.iter_mut().for_each(|layer| layer.norms = norms);
@@ -199,6 +210,20 @@ pub(crate) enum FfnSpec {
     Plain { hidden: usize, activation: Activation },
     /// Some of many gated ones, chosen for each token.
     Experts(ExpertsSpec),
+    /// One that is stored by neuron.
+    Neurons(NeuronSpec),
+}
+
+/// A feed-forward sublayer stored by neuron: `down(activation(gate x) * up_activation(up x))`, or without a gate
+/// `down(activation(up x))`.
+#[derive(Clone, Debug)]
+pub(crate) struct NeuronSpec {
+    pub(crate) hidden: usize,
+    pub(crate) gated: bool,
+    pub(crate) activation: Activation,
+    pub(crate) up_activation: Activation,
+    /// Predicted scores below which neurons are left out.
+    pub(crate) threshold: f32,
 }
 
 /// A mixture of experts.

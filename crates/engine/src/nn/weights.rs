@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::neurons::NeuronWeights;
 use super::spec::{AttentionSpec, DecoderSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, QkNorm};
 use super::tensors::{Linear, Norm, Tensors, optional_vector};
 use crate::backend::Matrix;
@@ -81,6 +82,7 @@ pub(crate) enum FfnWeights {
         down: Linear,
     },
     Experts(Box<ExpertsWeights>),
+    Neurons(Box<NeuronWeights>),
 }
 
 /// The weights of a mixture of experts.
@@ -188,6 +190,7 @@ impl Tensors<'_> {
                 down: self.linear(&name("ffn_down"), dim, hidden)?,
             },
             FfnSpec::Experts(experts) => FfnWeights::Experts(Box::new(self.experts(i, experts, dim)?)),
+            FfnSpec::Neurons(neurons) => FfnWeights::Neurons(Box::new(self.neurons(i, neurons, dim)?)),
         };
         Ok(LayerWeights {
             mixer_norm: norm(spec.norms.mixer)?,
@@ -289,6 +292,7 @@ impl FfnWeights {
                 [gate, up, down].map(|linear| linear.matrix.bytes()).iter().sum()
             }
             Self::Plain { up, down } => up.matrix.bytes() + down.matrix.bytes(),
+            Self::Neurons(neurons) => neurons.bytes(),
             Self::Experts(experts) => {
                 let shared = experts.shared.as_ref().map_or(0, |shared| {
                     let scale = shared.scale.as_ref().map_or(0, |scale| scale.matrix.bytes());
@@ -365,6 +369,8 @@ pub enum LoadError {
     },
     /// `FIRECREST_ISA` names what this processor does not have.
     Isa(crate::backend::IsaError),
+    /// The level of sparsity can't be had.
+    Sparsity(Box<crate::sparse::SparseError>),
 }
 
 impl fmt::Display for LoadError {
@@ -393,6 +399,7 @@ impl fmt::Display for LoadError {
                 write!(f, "a context of {capacity} positions is absurd")
             }
             Self::Isa(e) => e.fmt(f),
+            Self::Sparsity(e) => e.fmt(f),
         }
     }
 }
@@ -403,6 +410,7 @@ impl std::error::Error for LoadError {
             Self::Gguf(e) => e.source(),
             Self::Metadata(e) => e.source(),
             Self::Tokenizer(e) => e.source(),
+            Self::Sparsity(e) => e.source(),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use firecrest::backend::{Activations, CpuOptions, IsaKind, KvFormat};
 use firecrest::generate::{ForwardError, LanguageModel};
+use firecrest::sparse::SparsityLevel;
 use firecrest::{ContextOptions, Decoder, Model};
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ use crate::failure::{OrFail, Outcome};
 use crate::interrupt::Interrupt;
 use crate::kernels::Kernels;
 use crate::machine::Machine;
-use crate::options::{ModelArgs, ThreadCount, kv_format, thread_count};
+use crate::options::{ModelArgs, ThreadCount, kv_format, thread_count, with_levels};
 use crate::output::{self, printable};
 use crate::units;
 use synthetic::Synthetic;
@@ -61,6 +62,10 @@ pub(crate) struct BenchArgs {
     /// Number format of cached keys and values [default: f16]
     #[arg(long, value_name = "FORMAT", value_parser = kv_format())]
     kv_format: Option<KvFormat>,
+    /// How much of the model is computed when decoding: off, exact, balanced, fast, or another measured level
+    /// [default: exact where it loses nothing]
+    #[arg(long, value_name = "LEVEL")]
+    sparsity: Option<SparsityLevel>,
     /// Write JSON.
     #[arg(long)]
     json: bool,
@@ -116,7 +121,7 @@ impl BenchArgs {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Outcome {
         let model = match &self.synthetic {
             Some(synthetic) => synthetic.build()?,
-            None => self.model.load(interrupt)?,
+            None => with_levels(&self.model.path(interrupt)?, self.sparsity.as_ref())?,
         };
         let isa = CpuOptions::default().isa()?;
         let name = self.synthetic.as_ref().map_or_else(|| self.model.model.clone(), Synthetic::to_string);
@@ -142,6 +147,7 @@ impl BenchArgs {
             options.capacity = Some(capacity.unwrap_or(usize::MAX));
             options.cpu.threads = threads;
             options.kv_format = self.kv_format.unwrap_or_default();
+            options.sparsity = self.sparsity.clone().unwrap_or_default();
             let mut decoder = model.decoder(&options).or_fail(|| "can't make a context".into())?;
             for &depth in &self.depth {
                 for (test, tokens) in [(Test::Prefill, self.prompt), (Test::Decode, self.generate)] {
@@ -173,7 +179,7 @@ impl BenchArgs {
         let tokens = random_tokens(tokens, vocab);
         let mut speeds = Vec::with_capacity(self.repeat);
         // A whole prompt, as its size decides how much memory is touched; tokens one by one are all alike.
-        let warm_up = if test == Test::Prefill { tokens.len() } else { tokens.len().min(16) };
+        let warm_up = if test == Test::Prefill { tokens.len() } else { tokens.len().min(20) };
         run_once(test, decoder, depth, &tokens[..warm_up])?;
         for _ in 0..self.repeat {
             speeds.push(run_once(test, decoder, depth, &tokens)?);

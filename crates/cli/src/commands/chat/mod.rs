@@ -94,7 +94,7 @@ impl ChatArgs {
         let config = self.sampling.config()?;
         let path = self.model.path(interrupt)?;
         let started = Instant::now();
-        let model = Model::from_gguf_file(&path).map_err(|error| Failure::load(&path, error))?;
+        let model = self.context.model(&path)?;
         let template = self.template.template(&model)?.ok_or_else(|| {
             let names: Vec<_> = ChatTemplate::builtin_names().collect();
             Failure::Usage(format!(

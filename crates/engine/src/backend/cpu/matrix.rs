@@ -46,7 +46,12 @@ impl Matrix {
         std::ptr::eq(&*self.bytes, &*other.bytes)
     }
 
-    pub(super) fn weights(&self) -> Weights<'_> {
+    /// The bytes, in the format's layout.
+    pub(crate) fn data(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(crate) fn weights(&self) -> Weights<'_> {
         Weights::new(self.format, &self.bytes, self.rows, self.columns)
             .expect("checked when the matrix was made")
     }
@@ -98,7 +103,7 @@ impl Buffer {
         self.data.drain(..start * self.columns);
     }
 
-    pub(super) fn data_mut(&mut self) -> &mut [f32] {
+    pub(crate) fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
 }

@@ -7,6 +7,7 @@ mod matrix;
 mod moe;
 mod pointwise;
 mod pool;
+mod sparse;
 mod spawn;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
 pub(crate) use moe::{Experts, Gating, Routes, Routing};
 use pool::Pool;
+pub(crate) use sparse::NeuronMatrix;
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
 pub use spawn::lend_thread;
 
@@ -111,6 +113,8 @@ pub(crate) struct Cpu {
     normed: Vec<f32>,
     /// The input of a product, in 8 bits.
     quantized: Vec<QuantizedChunk>,
+    /// Sums over some of the neurons.
+    parts: Vec<f32>,
 }
 
 /// What each thread works in.
@@ -174,11 +178,17 @@ impl Cpu {
             workers,
             normed: Vec::new(),
             quantized: Vec::new(),
+            parts: Vec::new(),
         })
     }
 
     pub(crate) fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Whether activations enter all products as they are.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.activations == Activations::F32
     }
 
     pub(crate) fn isa(&self) -> IsaKind {

@@ -3,10 +3,11 @@
 //! One token reads each row once ([`vector`]). Many tokens share a *panel* of 16 rows, unpacked once to integers that
 //! stand interleaved as the dot-product instruction wants them ([`panel`]); it stays in cache for all the tokens and
 //! is then thrown away, so nothing is repacked when a model loads. Both have a twin for exact `f32` activations and
-//! for weights that are floats ([`float`]).
+//! for weights that are floats ([`float`]). Sparse layers multiply with some rows only ([`rows`]).
 
 mod float;
 mod panel;
+mod rows;
 mod vector;
 
 use super::{MatrixMut, QuantizedChunk, chunks};
@@ -15,6 +16,7 @@ use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
 pub use panel::PanelRun;
+pub use rows::{matmul_rows, matmul_rows_f32};
 
 /// Rows of one weight matrix, as they lie in the file.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +69,14 @@ impl<'a> Weights<'a> {
         self.format.dequantize(self.row(row), out);
     }
 
+    /// A row, and all that follow.
     #[inline(always)]
-    fn row(&self, row: usize) -> &'a [u8] {
+    fn rows_from(&self, row: usize) -> &'a [u8] {
+        &self.bytes[row * self.row_bytes..]
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
     }
 }

@@ -35,24 +35,20 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         Self { weights, x, out, format: PhantomData }
     }
 
-    /// Rows `first .. first + R` times one token.
+    /// `rows`, of `columns` weights each, times one token. What a row gives does not depend on the others.
+    ///
+    /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. `ahead` says how
+    /// many bytes behind each chunk the next ones are that will be needed.
     #[inline(always)]
-    fn rows<I: Isa, const R: usize>(
+    pub(super) fn rows<I: Isa, const R: usize>(
         isa: I,
-        weights: Weights<'a>,
-        first: usize,
+        rows: [&[u8]; R],
+        columns: usize,
+        ahead: usize,
         x: &[QuantizedChunk],
         out: &mut [f32; R],
     ) {
-        let mut rows = [&[][..]; R];
-        for r in 0..R {
-            // To the end of the matrix, so that a short last chunk can be read as a whole one. The last group of rows
-            // may be short: it repeats the last row.
-            rows[r] = &weights.bytes[(first + r).min(weights.rows - 1) * weights.row_bytes..];
-        }
-        let ahead = (R * weights.row_bytes).max(1);
-        let ahead = AHEAD.div_ceil(ahead) * ahead;
-        let full = weights.columns / CHUNK;
+        let full = columns / CHUNK;
         let mut sums = [Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) }; R];
         for (c, x) in x[..full].iter().enumerate() {
             let mut chunk = [&[][..]; R];
@@ -64,7 +60,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             });
             Self::chunk(isa, chunk, CHUNK, x, &mut sums);
         }
-        let rest = weights.columns % CHUNK;
+        let rest = columns % CHUNK;
         if rest > 0 {
             let start = full * Self::CHUNK_BYTES;
             let mut padded = [[0; MAX_CHUNK_BYTES]; R];
@@ -170,9 +166,16 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
 
     #[inline(always)]
     fn token<I: Isa, const R: usize>(isa: I, weights: Weights<'a>, x: &[QuantizedChunk], out: &mut [f32]) {
+        let ahead = (R * weights.row_bytes).max(1);
+        let ahead = AHEAD.div_ceil(ahead) * ahead;
         for (group, out) in out.chunks_mut(R).enumerate() {
+            let mut rows = [&[][..]; R];
+            for r in 0..R {
+                // The last group may be short: it repeats the last row.
+                rows[r] = weights.rows_from((group * R + r).min(weights.rows - 1));
+            }
             let mut sums = [0.0; R];
-            Self::rows(isa, weights, group * R, x, &mut sums);
+            Self::rows(isa, rows, weights.columns, ahead, x, &mut sums);
             out.copy_from_slice(&sums[..out.len()]);
         }
     }

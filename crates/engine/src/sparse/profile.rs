@@ -1,0 +1,306 @@
+//! What was measured of a model, in a file beside it.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{FormatFault, SparseError, check_finite};
+use super::file::{Reader, Writer, checksum, read_file, write_file};
+use crate::gguf::Gguf;
+
+const KIND: &str = "sparsity";
+const MAGIC: [u8; 4] = *b"FCSP";
+const VERSION: u32 = 1;
+
+/// The most bytes of a tensor that the fingerprint of a model looks at.
+const SAMPLE: usize = 256;
+
+/// What [`calibrate`](super::calibrate) measured of a model, and the levels that it found. Kept in a file beside the
+/// model's, which stays as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparsityProfile {
+    pub(crate) model: u64,
+    pub(crate) text: u64,
+    pub(crate) tokens: u32,
+    pub(crate) dense_perplexity: f32,
+    pub(crate) levels: Vec<LevelProfile>,
+    /// For each layer that is measured, for each neuron: what a unit of the gate's activation is worth on average.
+    pub(crate) importance: Vec<Vec<f32>>,
+    pub(crate) screen: Option<ScreenProfile>,
+}
+
+/// A level, and what it does to the model, measured on text that its thresholds were not chosen by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LevelProfile {
+    pub(crate) name: String,
+    pub(crate) perplexity: f32,
+    pub(crate) divergence: f32,
+    pub(crate) neurons_skipped: f32,
+    pub(crate) screen: bool,
+    pub(crate) layers: Vec<Thresholds>,
+}
+
+/// Below what a neuron is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Thresholds {
+    /// For the gate's activation times the neuron's importance; zero: gate and up projection are computed in full.
+    pub(crate) gate: f32,
+    /// For the activation times the length of the neuron's column of the down projection.
+    pub(crate) down: f32,
+}
+
+/// A low-rank guess of the logits: `bias + rows · (basis · (x - mean))`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ScreenProfile {
+    pub(crate) rank: u32,
+    /// Tokens whose logits are then computed exactly.
+    pub(crate) candidates: u32,
+    /// `[dim]`.
+    pub(crate) mean: Vec<f32>,
+    /// `[rank, dim]`.
+    pub(crate) basis: Vec<f32>,
+    /// `[vocab]`.
+    pub(crate) bias: Vec<f32>,
+    /// `[vocab, rank]` in Q8_0.
+    pub(crate) rows: Vec<u8>,
+}
+
+impl LevelProfile {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Perplexity on the measured text; compare with [`SparsityProfile::dense_perplexity`].
+    pub fn perplexity(&self) -> f64 {
+        self.perplexity.into()
+    }
+
+    /// The mean Kullback-Leibler divergence of next-token probabilities from the dense model's, in nats.
+    pub fn divergence(&self) -> f64 {
+        self.divergence.into()
+    }
+
+    /// The share of the neurons that was left out.
+    pub fn neurons_skipped(&self) -> f64 {
+        self.neurons_skipped.into()
+    }
+}
+
+impl SparsityProfile {
+    /// Where the profile of a model file is looked for: `model.gguf` has `model.gguf.sparsity`.
+    pub fn path_for(model: &Path) -> PathBuf {
+        let mut name = model.as_os_str().to_owned();
+        name.push(".sparsity");
+        name.into()
+    }
+
+    /// The levels.
+    pub fn levels(&self) -> &[LevelProfile] {
+        &self.levels
+    }
+
+    /// Perplexity of the whole model on the text that levels were measured on.
+    pub fn dense_perplexity(&self) -> f64 {
+        self.dense_perplexity.into()
+    }
+
+    /// A hash of the calibration text.
+    pub fn text_hash(&self) -> u64 {
+        self.text
+    }
+
+    /// How many tokens of it were used.
+    pub fn tokens(&self) -> usize {
+        self.tokens as usize
+    }
+
+    /// Fails where the profile was made for another model.
+    pub fn check_model(&self, gguf: &Gguf) -> Result<(), SparseError> {
+        if self.model == fingerprint(gguf) {
+            return Ok(());
+        }
+        Err(SparseError::Format { what: KIND, fault: FormatFault::OtherModel })
+    }
+
+    /// Writes the profile to a file, whole or not at all.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), SparseError> {
+        write_file(path.as_ref(), &self.to_bytes())
+    }
+
+    /// Reads a profile from a file; fails on one that is broken.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, SparseError> {
+        Self::from_bytes(&read_file(path.as_ref())?)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Writer::new(MAGIC, VERSION);
+        out.u64(self.model);
+        out.u64(self.text);
+        out.u32(self.tokens);
+        out.floats(&[self.dense_perplexity]);
+        out.u32(self.levels.len() as u32);
+        for level in &self.levels {
+            out.bytes(level.name.as_bytes());
+            out.floats(&[level.perplexity, level.divergence, level.neurons_skipped]);
+            out.u32(level.screen.into());
+            out.u32(level.layers.len() as u32);
+            level.layers.iter().for_each(|layer| out.floats(&[layer.gate, layer.down]));
+        }
+        out.u32(self.importance.len() as u32);
+        for layer in &self.importance {
+            out.u32(layer.len() as u32);
+            out.floats(layer);
+        }
+        out.u32(self.screen.is_some().into());
+        if let Some(screen) = &self.screen {
+            out.u32(screen.rank);
+            out.u32(screen.candidates);
+            for values in [&screen.mean, &screen.basis, &screen.bias] {
+                out.u32(values.len() as u32);
+                out.floats(values);
+            }
+            out.bytes(&screen.rows);
+        }
+        out.finish()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, SparseError> {
+        let bad = |what| SparseError::Format { what: KIND, fault: FormatFault::Value(what) };
+        let mut read = Reader::new(bytes, KIND, MAGIC, VERSION)?;
+        let (model, text, tokens, dense_perplexity) = (read.u64()?, read.u64()?, read.u32()?, read.f32()?);
+        let mut levels = Vec::new();
+        for _ in 0..read.u32()? {
+            let name = str::from_utf8(read.bytes()?).map_err(|_| bad("a level's name"))?.to_owned();
+            let (perplexity, divergence, neurons_skipped) = (read.f32()?, read.f32()?, read.f32()?);
+            let screen = read.u32()? != 0;
+            let count = read.u32()? as usize;
+            let values = read.floats(count.saturating_mul(2))?;
+            if values.iter().any(|x| x.is_nan() || *x < 0.0) {
+                return Err(bad("a threshold"));
+            }
+            let pairs = values.as_chunks().0.iter();
+            let layers = pairs.map(|&[gate, down]| Thresholds { gate, down }).collect();
+            levels.push(LevelProfile { name, perplexity, divergence, neurons_skipped, screen, layers });
+        }
+        let vector = |read: &mut Reader<'_>| {
+            let count = read.u32()? as usize;
+            let values = read.floats(count)?;
+            check_finite("a sparsity file", &values)?;
+            Ok::<_, SparseError>(values)
+        };
+        let mut importance = Vec::new();
+        for _ in 0..read.u32()? {
+            importance.push(vector(&mut read)?);
+        }
+        let screen = if read.u32()? == 0 {
+            None
+        } else {
+            Some(ScreenProfile {
+                rank: read.u32()?,
+                candidates: read.u32()?,
+                mean: vector(&mut read)?,
+                basis: vector(&mut read)?,
+                bias: vector(&mut read)?,
+                rows: read.bytes()?.to_vec(),
+            })
+        };
+        read.finish()?;
+        Ok(Self { model, text, tokens, dense_perplexity, levels, importance, screen })
+    }
+}
+
+/// Tells models apart: names, shapes and formats of all tensors, and the beginnings of their data.
+pub(crate) fn fingerprint(gguf: &Gguf) -> u64 {
+    let mut seen = Vec::new();
+    for tensor in gguf.tensors() {
+        seen.extend(tensor.name.as_bytes());
+        seen.extend(tensor.format.name().as_bytes());
+        seen.extend(tensor.shape.iter().flat_map(|&size| (size as u64).to_le_bytes()));
+        let data = gguf.tensor_bytes(tensor);
+        seen.extend(&data[..data.len().min(SAMPLE)]);
+    }
+    checksum(&seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> SparsityProfile {
+        let screen = ScreenProfile {
+            rank: 1,
+            candidates: 1,
+            mean: vec![0.5; 3],
+            basis: vec![0.25; 3],
+            bias: vec![1.0; 2],
+            rows: vec![7; 5],
+        };
+        let level = LevelProfile {
+            name: "balanced".into(),
+            perplexity: 10.1,
+            divergence: 0.01,
+            neurons_skipped: 0.3,
+            screen: true,
+            layers: vec![Thresholds { gate: 0.0, down: 0.25 }, Thresholds::default()],
+        };
+        SparsityProfile {
+            model: 1,
+            text: 2,
+            tokens: 3,
+            dense_perplexity: 10.0,
+            levels: vec![level],
+            importance: vec![vec![1.0, 2.0], Vec::new()],
+            screen: Some(screen),
+        }
+    }
+
+    #[test]
+    fn a_profile_survives_its_file() {
+        let path = std::env::temp_dir().join(format!("firecrest-profile-{}", std::process::id()));
+        profile().save(&path).unwrap();
+        assert_eq!(SparsityProfile::load(&path).unwrap(), profile());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn broken_profiles_are_refused() {
+        let bytes = profile().to_bytes();
+        for cut in 0..bytes.len() {
+            assert!(SparsityProfile::from_bytes(&bytes[..cut]).is_err(), "{cut}");
+        }
+        for at in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[at] ^= 0x20;
+            assert!(SparsityProfile::from_bytes(&broken).is_err(), "{at}");
+        }
+        // A right checksum around a wrong value, and around a length that is not there.
+        let mut wrong = profile();
+        wrong.levels[0].layers[0].down = f32::NAN;
+        let fault = |result| match result {
+            Err(SparseError::Format { fault, .. }) => fault,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fault(SparsityProfile::from_bytes(&wrong.to_bytes())), FormatFault::Value("a threshold"));
+        let mut long = Writer::new(MAGIC, VERSION);
+        (0..2).for_each(|_| long.u64(0));
+        (0..3).for_each(|_| long.u32(0));
+        long.u32(1);
+        long.u32(u32::MAX);
+        assert_eq!(fault(SparsityProfile::from_bytes(&long.finish())), FormatFault::Truncated);
+    }
+
+    #[test]
+    fn a_profile_belongs_to_one_model() {
+        let file = |byte| {
+            let mut writer = crate::gguf::Writer::new();
+            writer.insert("general.architecture", "llama");
+            writer.tensor("output_norm.weight", crate::gguf::Format::F32, &[2], vec![byte; 8]).unwrap();
+            let mut file = Vec::new();
+            writer.write(&mut file).unwrap();
+            Gguf::from_bytes(file).unwrap()
+        };
+        let profile = SparsityProfile { model: fingerprint(&file(0)), ..profile() };
+        assert!(profile.check_model(&file(0)).is_ok());
+        let other = profile.check_model(&file(1));
+        assert!(matches!(other, Err(SparseError::Format { fault: FormatFault::OtherModel, .. })));
+    }
+}
