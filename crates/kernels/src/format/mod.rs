@@ -14,7 +14,7 @@ mod k_quants;
 mod legacy;
 mod low_bit;
 mod quant;
-mod quantize;
+pub(crate) mod quantize;
 
 pub use dequantize::dequantize;
 pub(crate) use dequantize::widen;

@@ -96,7 +96,7 @@ fn inverse(d: f32) -> f32 {
 }
 
 /// Rounds to the nearest integer, halves away from zero; `core` has no `f32::round`.
-fn round(x: f32) -> i8 {
+pub(crate) fn round(x: f32) -> i8 {
     let whole = x as i8;
     let fraction = x - f32::from(whole);
     whole.saturating_add((fraction >= 0.5) as i8 - (fraction <= -0.5) as i8)

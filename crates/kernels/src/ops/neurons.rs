@@ -10,6 +10,7 @@
 use super::matmul::Weights;
 use super::quantized::QuantizedChunk;
 use crate::format::float::f32_to_f16;
+use crate::format::quantize::round;
 use crate::format::{CHUNK, Codes, Format, Quant, widen};
 use crate::isa::{Isa, IsaKind, Op};
 use crate::with_quant;
@@ -188,7 +189,7 @@ impl NeuronLayout {
                             let outer = half(chunk, at);
                             let ratio = value / crate::format::float::f16_to_f32(outer);
                             // Small integers, so that the division is exact; 0 / 0 is a group of zeros.
-                            to[0] = if ratio.is_finite() { ratio.round() as i8 as u8 } else { 0 };
+                            to[0] = if ratio.is_finite() { round(ratio) as u8 } else { 0 };
                         }
                     }
                 };
