@@ -156,6 +156,6 @@ mod tests {
         let tokens = [0; 600];
         let sequences = lengths.map(|len| Sequence { tokens: &tokens[..len], second: len });
         let blocks = blocks(&sequences);
-        assert_eq!(blocks, [vec![1], vec![6, 7], vec![2, 3], vec![4, 0, 5]]);
+        assert_eq!(blocks, [vec![1], vec![6], vec![2, 3], vec![4, 7, 0, 5]]);
     }
 }

@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(
             message,
             Err(
-                "there is no model called \"smolm2\" (the catalogue has smollm2-135m; a model can also be a \
-                 path, hf:owner/repo[:quant] or a URL)"
+                "there is no model called \"smolm2\" (the catalogue has smollm2-135m, all-minilm-l6-v2; a model can \
+                 also be a path, hf:owner/repo[:quant] or a URL)"
                     .into()
             )
         );

@@ -331,14 +331,12 @@ mod tests {
         for _ in 0..3 {
             std::thread::sleep(std::time::Duration::from_millis(30));
             let mut memory = [false; 2];
-            // The caller waits in its first task until the helper has run one.
-            let helped = AtomicBool::new(false);
-            pool.run(2, &mut memory, |mine, task| {
+            // Each task waits until the other runs too, so that neither worker can take both.
+            let running = AtomicUsize::new(0);
+            pool.run(2, &mut memory, |mine, _| {
                 *mine = true;
-                if task == 1 {
-                    helped.store(true, Ordering::SeqCst);
-                }
-                while !helped.load(Ordering::SeqCst) {
+                running.fetch_add(1, Ordering::SeqCst);
+                while running.load(Ordering::SeqCst) < 2 {
                     std::thread::yield_now();
                 }
             });
