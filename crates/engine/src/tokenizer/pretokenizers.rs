@@ -32,6 +32,7 @@ pub(super) fn rules(name: &str) -> Option<Rules> {
 /// The name of the pre-tokenizer that splits by these expressions, one after another, as a `tokenizer.json` has them.
 ///
 /// Names that differ in nothing else are told apart by `whole_words` and, where that leaves a choice, by `clean_up`.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn name(expressions: &[String], whole_words: bool, clean_up: bool) -> Option<&'static str> {
     let fits = |rules: &Rules| {
         let same = |(step, expression): (&Step, &String)| match step {
