@@ -72,7 +72,7 @@ fn a_model_is_pulled_listed_run_and_removed() {
 #[test]
 fn the_catalogue_is_listed() {
     let ran = with_input(command(["list", "--catalogue"]), "");
-    assert!(ran.ok().starts_with("smollm2-135m  98.4 MB  Apache-2.0  "), "{}", ran.stdout);
+    assert!(ran.ok().starts_with("smollm2-135m      98.4 MB  Apache-2.0  "), "{}", ran.stdout);
 }
 
 #[test]
