@@ -112,6 +112,9 @@ def convert(model, path, patch):
             model_arch = base.model_arch
 
             def set_gguf_parameters(self):
+                if "firecrest_arch" in patch:
+                    self.gguf_writer.arch = patch["firecrest_arch"]
+                    self.gguf_writer.add_architecture()
                 self.hparams.update(patch)
                 super().set_gguf_parameters()
 
@@ -123,6 +126,13 @@ def convert(model, path, patch):
         Tiny.__name__ = base.__name__
         with torch.inference_mode():
             Tiny(Path(folder), gguf.LlamaFileType.MOSTLY_F16, path, eager=True, model_name="tiny").write()
+
+
+def second_relu(model):
+    """Makes a LLaMA with ReLU a Bamboo, which transformers has no class for: ReLU(gate) * ReLU(up)."""
+    for layer in model.model.layers:
+        mlp = layer.mlp
+        mlp.forward = lambda x, mlp=mlp: mlp.down_proj(torch.relu(mlp.gate_proj(x)) * torch.relu(mlp.up_proj(x)))
 
 
 def write_gptj(model, path, _patch):
@@ -250,6 +260,7 @@ LONG = [1.0 + 0.5 * i for i in range(4)]
 # Of transformers: a configuration, and what the converter needs to be told besides.
 CASES = {
     "arcee": (lambda: ArceeConfig(**BASE, rope_parameters=rope()), {}),
+    "bamboo": (lambda: LlamaConfig(**BASE, hidden_act="relu", rope_parameters=rope()), {"firecrest_arch": "bamboo"}),
     "bloom": (lambda: BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4, bos_token_id=62, eos_token_id=63), {}),
     "bloom-6-heads": (lambda: BloomConfig(vocab_size=VOCAB, hidden_size=24, n_layer=2, n_head=6, bos_token_id=62, eos_token_id=63), {}),
     "cohere2": (lambda: Cohere2Config(**BASE | {"num_hidden_layers": 4, "intermediate_size": 16}, sliding_window=8, rope_parameters=rope(), logit_scale=0.25), {"rotary_pct": 1.0}),
@@ -343,6 +354,8 @@ def make(name, seed):
         config._attn_implementation = config._experts_implementation = "eager"
         model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
         randomize(model, seed)
+        if name == "bamboo":
+            second_relu(model)
         (write_gptj if name == "gptj" else convert)(model, path, patch)
 
         @torch.no_grad()

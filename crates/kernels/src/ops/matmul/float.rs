@@ -12,6 +12,8 @@ const ROWS: usize = 16;
 
 pub(super) struct MatVec<'a> {
     pub(super) weights: Weights<'a>,
+    /// The rows to multiply with; `None` for all.
+    pub(super) selected: Option<&'a [u32]>,
     pub(super) x: &'a [f32],
     pub(super) out: MatrixMut<'a>,
 }
@@ -21,10 +23,10 @@ impl Op for MatVec<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Self { weights, x, mut out } = self;
+        let Self { weights, selected, x, mut out } = self;
         let mut row = [0.0; CHUNK];
-        for r in 0..weights.rows {
-            let bytes = weights.row(r);
+        for r in 0..out.columns() {
+            let bytes = weights.row(selected.map_or(r, |selected| selected[r] as usize));
             for (t, x) in x.chunks_exact(weights.columns).enumerate() {
                 let mut acc = [isa.splat(0.0); 4];
                 let mut rest = 0.0;

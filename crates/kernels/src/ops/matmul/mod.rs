@@ -3,11 +3,11 @@
 //! One token reads each row once ([`vector`]). Many tokens share a *panel* of 16 rows, unpacked once to integers that
 //! stand interleaved as the dot-product instruction wants them ([`panel`]); it stays in cache for all the tokens and
 //! is then thrown away, so nothing is repacked when a model loads. Both have a twin for exact `f32` activations and
-//! for weights that are floats ([`float`]). Sparse layers multiply with some rows only ([`rows`]).
+//! for weights that are floats ([`float`]). Sparse layers multiply with some rows only, which gives each the very bits that
+//! the product with all of them has.
 
 mod float;
 mod panel;
-mod rows;
 mod vector;
 
 use super::{MatrixMut, QuantizedChunk, chunks};
@@ -16,7 +16,6 @@ use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
 pub use panel::PanelRun;
-pub use rows::{matmul_rows, matmul_rows_f32};
 
 /// Rows of one weight matrix, as they lie in the file.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +106,7 @@ pub fn matmul(
     assert_eq!(out.columns(), weights.rows);
     let product = with_quant!(weights.format, Q => {
         if out.rows() < PANEL_TOKENS {
-            isa.run(vector::MatVec::<Q>::new(weights, x, out));
+            isa.run(vector::MatVec::<Q>::new(weights, None, x, out));
         } else {
             isa.run(panel::MatMul::<Q>::new(weights, x, out, panel));
         }
@@ -122,10 +121,38 @@ pub fn matmul_f32(isa: IsaKind, weights: Weights<'_>, x: &[f32], out: MatrixMut<
     assert_eq!(x.len(), out.rows() * weights.columns);
     assert_eq!(out.columns(), weights.rows);
     if out.rows() < PANEL_TOKENS {
-        isa.run(float::MatVec { weights, x, out });
+        isa.run(float::MatVec { weights, selected: None, x, out });
     } else {
         isa.run(float::MatMul { weights, x, out });
     }
+}
+
+/// `out[i] = weights[rows[i]] · x` for one token of 8-bit activations.
+///
+/// Panics if the shapes do not agree, if a row is not there, or if the format is not
+/// [quantized](Format::is_quantized).
+pub fn matmul_rows(isa: IsaKind, weights: Weights<'_>, rows: &[u32], x: &[QuantizedChunk], out: &mut [f32]) {
+    assert_eq!(x.len(), chunks(weights.columns));
+    assert_eq!(out.len(), rows.len());
+    assert!(weights.format.is_quantized(), "{} is not quantized", weights.format);
+    if rows.is_empty() {
+        return;
+    }
+    let out = MatrixMut::new(out, rows.len());
+    with_quant!(weights.format, Q => isa.run(vector::MatVec::<Q>::new(weights, Some(rows), x, out)));
+}
+
+/// As [`matmul_rows`] for exact activations, and for weights of any format.
+///
+/// Panics if the shapes do not agree, or if a row is not there.
+pub fn matmul_rows_f32(isa: IsaKind, weights: Weights<'_>, rows: &[u32], x: &[f32], out: &mut [f32]) {
+    assert_eq!(x.len(), weights.columns);
+    assert_eq!(out.len(), rows.len());
+    if rows.is_empty() {
+        return;
+    }
+    let out = MatrixMut::new(out, rows.len());
+    isa.run(float::MatVec { weights, selected: Some(rows), x, out });
 }
 
 /// What is added to the codes of `Q` so that `I` multiplies them, and the code that then stands for zero.

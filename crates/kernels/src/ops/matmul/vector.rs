@@ -1,4 +1,4 @@
-//! Quantized matrix × vector: each row is read once, a few rows at a time.
+//! Quantized matrix × vector: each row is read once, a few rows at a time; all rows, or some.
 
 use core::marker::PhantomData;
 
@@ -13,8 +13,14 @@ const MAX_CHUNK_BYTES: usize = 292;
 /// Bytes that are asked for before they are needed: what memory delivers while it is waited for.
 const AHEAD: usize = 2048;
 
+/// Bytes of a row that are asked for before its turn comes, where rows do not follow one another: what comes after
+/// them, the processor fetches by itself.
+const ROW_AHEAD: usize = 512;
+
 pub(super) struct MatVec<'a, Q> {
     weights: Weights<'a>,
+    /// The rows to multiply with; `None` for all.
+    selected: Option<&'a [u32]>,
     x: &'a [QuantizedChunk],
     out: MatrixMut<'a>,
     format: PhantomData<Q>,
@@ -31,8 +37,13 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     /// Bytes of a whole chunk.
     const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
 
-    pub(super) fn new(weights: Weights<'a>, x: &'a [QuantizedChunk], out: MatrixMut<'a>) -> Self {
-        Self { weights, x, out, format: PhantomData }
+    pub(super) fn new(
+        weights: Weights<'a>,
+        selected: Option<&'a [u32]>,
+        x: &'a [QuantizedChunk],
+        out: MatrixMut<'a>,
+    ) -> Self {
+        Self { weights, selected, x, out, format: PhantomData }
     }
 
     /// `rows`, of `columns` weights each, times one token. What a row gives does not depend on the others.
@@ -40,7 +51,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. `ahead` says how
     /// many bytes behind each chunk the next ones are that will be needed.
     #[inline(always)]
-    pub(super) fn rows<I: Isa, const R: usize>(
+    fn rows<I: Isa, const R: usize>(
         isa: I,
         rows: [&[u8]; R],
         columns: usize,
@@ -165,14 +176,28 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     }
 
     #[inline(always)]
-    fn token<I: Isa, const R: usize>(isa: I, weights: Weights<'a>, x: &[QuantizedChunk], out: &mut [f32]) {
-        let ahead = (R * weights.row_bytes).max(1);
-        let ahead = AHEAD.div_ceil(ahead) * ahead;
+    fn token<I: Isa, const R: usize>(
+        isa: I,
+        weights: Weights<'a>,
+        selected: Option<&[u32]>,
+        x: &[QuantizedChunk],
+        out: &mut [f32],
+    ) {
+        let group_bytes = (R * weights.row_bytes).max(1);
+        let ahead = AHEAD.div_ceil(group_bytes) * group_bytes;
+        let last = out.len().saturating_sub(1);
         for (group, out) in out.chunks_mut(R).enumerate() {
             let mut rows = [&[][..]; R];
             for r in 0..R {
                 // The last group may be short: it repeats the last row.
-                rows[r] = weights.rows_from((group * R + r).min(weights.rows - 1));
+                let row = (group * R + r).min(last);
+                rows[r] = weights.rows_from(selected.map_or(row, |selected| selected[row] as usize));
+                if let Some(&next) = selected.and_then(|selected| selected.get(row + R)) {
+                    let next = weights.row(next as usize);
+                    for at in (0..next.len().min(ROW_AHEAD)).step_by(64) {
+                        isa.prefetch(next, at);
+                    }
+                }
             }
             let mut sums = [0.0; R];
             Self::rows(isa, rows, weights.columns, ahead, x, &mut sums);
@@ -199,14 +224,14 @@ impl<Q: Quant> Op for MatVec<'_, Q> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Self { weights, x, mut out, .. } = self;
+        let Self { weights, selected, x, mut out, .. } = self;
         for (t, x) in x.chunks_exact(chunks(weights.columns)).enumerate() {
             let out = out.row_mut(t);
             match I::ROWS {
-                1 => Self::token::<I, 1>(isa, weights, x, out),
-                2 => Self::token::<I, 2>(isa, weights, x, out),
-                4 => Self::token::<I, 4>(isa, weights, x, out),
-                _ => Self::token::<I, 8>(isa, weights, x, out),
+                1 => Self::token::<I, 1>(isa, weights, selected, x, out),
+                2 => Self::token::<I, 2>(isa, weights, selected, x, out),
+                4 => Self::token::<I, 4>(isa, weights, selected, x, out),
+                _ => Self::token::<I, 8>(isa, weights, selected, x, out),
             }
         }
     }
