@@ -348,34 +348,36 @@ fn scales_and_mins(head: &[u8; 16]) -> Scales {
     scales
 }
 
-/// As [`scales_and_mins`], in a vector: the six-bit integers are put together four at a time in words of 32 bits, and
-/// scales and mins then interleaved.
+/// As [`scales_and_mins`], in a vector: bytes are picked from the head of the block such that scales and mins stand in
+/// turn, and their parts masked out and put together.
 #[inline(always)]
 fn scale_and_min_vectors<I: Isa>(isa: I, head: &[u8; 16]) -> (I::F32, I::F32) {
-    let [d, scales, mins, rest] = *head.as_chunks::<4>().0 else { unreachable!() };
-    let [scales, mins, rest] = [scales, mins, rest].map(u32::from_le_bytes);
-    let high = |top: u32| (top >> 6 & 0x0303_0303) << 4;
-    let first = interleave(scales & 0x3f3f_3f3f, mins & 0x3f3f_3f3f);
-    let second = interleave(rest & 0x0f0f_0f0f | high(scales), rest >> 4 & 0x0f0f_0f0f | high(mins));
-    let integers = (u128::from(first) | u128::from(second) << 64).to_le_bytes().map(|byte| byte as i8);
-    let [d, dmin] = [u16::from_le_bytes([d[0], d[1]]), u16::from_le_bytes([d[2], d[3]])];
+    // From the fourth group on, the low four bits share a byte, and the high two are those of another's.
+    const LOW: [u8; 64] = first_16([4, 8, 5, 9, 6, 10, 7, 11, 12, 12, 13, 13, 14, 14, 15, 15]);
+    const TOP: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 5, 9, 6, 10, 7, 11]);
+    const LOW_MASK: [u8; 64] = first_16([63, 63, 63, 63, 63, 63, 63, 63, 15, 0, 15, 0, 15, 0, 15, 0]);
+    const HIGH_MASK: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0, 15, 0, 15, 0, 15]);
+    const TOP_MASK: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 48, 48, 48, 48, 48, 48, 48, 48]);
+    let table = head.map(|byte| byte as i8);
+    let low = isa.lookup(&table, isa.load(&LOW));
+    let top = isa.shift_right::<2>(isa.lookup(&table, isa.load(&TOP)));
+    let high = isa.and(isa.shift_right::<4>(low), isa.load(&HIGH_MASK));
+    let low = isa.or(isa.and(low, isa.load(&LOW_MASK)), high);
+    let integers = isa.or(low, isa.and(top, isa.load(&TOP_MASK)));
     // The sign bit makes the offset.
-    let mut factors = [d; 16];
-    for pair in factors.as_chunks_mut::<2>().0 {
-        pair[1] = dmin ^ 0x8000;
-    }
-    (isa.mul(isa.load_i8(&integers), isa.load_f16(&factors)), isa.splat(0.0))
+    let [d, dmin] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_le_bytes);
+    let factors = isa.splat_f16_pair([d, dmin ^ 0x8000]);
+    (isa.mul(isa.first_bytes_to_f32(integers), factors), isa.splat(0.0))
 }
 
-/// The bytes of `even` and `odd` in turn.
-#[inline(always)]
-fn interleave(even: u32, odd: u32) -> u64 {
-    let spread = |word: u32| {
-        let word = u64::from(word);
-        let word = (word | word << 16) & 0x0000_ffff_0000_ffff;
-        (word | word << 8) & 0x00ff_00ff_00ff_00ff
-    };
-    spread(even) | spread(odd) << 8
+const fn first_16(bytes: [u8; 16]) -> [u8; 64] {
+    let mut all = [0; 64];
+    let mut i = 0;
+    while i < 16 {
+        all[i] = bytes[i];
+        i += 1;
+    }
+    all
 }
 
 /// 64 nibbles: the low halves of the 32 bytes of a pair, then the high halves.

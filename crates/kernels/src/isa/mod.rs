@@ -215,6 +215,13 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn store_f16(self, v: Self::F32, to: &mut [u16; 16]);
     /// 16 signed bytes, widened.
     fn load_i8(self, from: &[i8; 16]) -> Self::F32;
+    /// The first 16 bytes, signed.
+    #[inline(always)]
+    fn first_bytes_to_f32(self, v: Self::Bytes) -> Self::F32 {
+        let mut bytes = [0; 64];
+        self.store(v, &mut bytes);
+        self.load_i8(&bytes.as_chunks::<16>().0[0].map(|byte| byte as i8))
+    }
     /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
     /// The half-precision floats that `chunk`'s blocks of `BLOCK` bytes begin with, in the even lanes; in the odd lanes
@@ -234,6 +241,15 @@ pub trait Isa: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn splat_f16(self, bits: u16) -> Self::F32 {
         self.load_f16(&[bits; 16])
+    }
+    /// Two half-precision floats, widened, in turn.
+    #[inline(always)]
+    fn splat_f16_pair(self, bits: [u16; 2]) -> Self::F32 {
+        let mut lanes = [bits[0]; 16];
+        for pair in lanes.as_chunks_mut::<2>().0 {
+            pair[1] = bits[1];
+        }
+        self.load_f16(&lanes)
     }
     /// One float in all lanes.
     fn splat(self, x: f32) -> Self::F32;

@@ -103,6 +103,10 @@ macro_rules! avx512 {
                     _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
                 fn load_i8(self, from: &[i8; 16]) -> __m512 =
                     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
+                fn first_bytes_to_f32(self, v: __m512i) -> __m512 =
+                    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm512_castsi512_si128(v)));
+                fn splat_f16_pair(self, bits: [u16; 2]) -> __m512 =
+                    _mm512_cvtph_ps(_mm256_set1_epi32(i32::from(bits[0]) | i32::from(bits[1]) << 16));
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
                 fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> __m512 = {

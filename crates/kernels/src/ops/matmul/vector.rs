@@ -48,14 +48,14 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
 
     /// `rows`, of `columns` weights each, times one token. What a row gives does not depend on the others.
     ///
-    /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. `ahead` says how
-    /// many bytes behind each chunk the next ones are that will be needed.
+    /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. `ahead` are the
+    /// bytes that will be needed later, as many as the rows have.
     #[inline(always)]
     fn rows<I: Isa, const R: usize>(
         isa: I,
         rows: [&[u8]; R],
         columns: usize,
-        ahead: usize,
+        ahead: Option<&[u8]>,
         x: &[QuantizedChunk],
         out: &mut [f32; R],
     ) {
@@ -65,24 +65,38 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             let mut chunk = [&[][..]; R];
             unrolled!(r < R, {
                 chunk[r] = &rows[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
-                for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
-                    isa.prefetch(chunk[r], ahead + 64 * line);
-                }
             });
+            if let Some(ahead) = ahead {
+                for line in 0..(R * Self::CHUNK_BYTES).div_ceil(64) {
+                    isa.prefetch(ahead, c * R * Self::CHUNK_BYTES + 64 * line);
+                }
+            }
             Self::chunk(isa, chunk, CHUNK, x, &mut sums);
         }
         let rest = columns % CHUNK;
         if rest > 0 {
             let start = full * Self::CHUNK_BYTES;
-            let mut padded = [[0; MAX_CHUNK_BYTES]; R];
+            let mut tails = [&[][..]; R];
+            for r in 0..R {
+                tails[r] = &rows[r][start..];
+            }
+            // What follows a row is another, which activations of zero silence; only the last has nothing there.
+            let padded;
+            if tails.iter().any(|tail| tail.len() < Self::CHUNK_BYTES) {
+                padded = tails.map(pad);
+                for r in 0..R {
+                    tails[r] = &padded[r];
+                }
+            }
             let mut chunk = [&[][..]; R];
-            for (r, padded) in padded.iter_mut().enumerate() {
-                let tail = &rows[r][start..];
-                // What follows a row is another, which activations of zero silence; only the last has nothing there.
-                chunk[r] = tail.get(..Self::CHUNK_BYTES).unwrap_or_else(|| {
-                    padded[..tail.len()].copy_from_slice(tail);
-                    &padded[..Self::CHUNK_BYTES]
-                });
+            for r in 0..R {
+                chunk[r] = &tails[r][..Self::CHUNK_BYTES];
+            }
+            if let Some(ahead) = ahead {
+                let row_bytes = rest / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
+                for line in 0..(R * row_bytes).div_ceil(64) {
+                    isa.prefetch(ahead, R * start + 64 * line);
+                }
             }
             Self::chunk(isa, chunk, rest, &x[full], &mut sums);
         }
@@ -183,14 +197,12 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         x: &[QuantizedChunk],
         out: &mut [f32],
     ) {
-        let group_bytes = (R * weights.row_bytes).max(1);
-        let ahead = AHEAD.div_ceil(group_bytes) * group_bytes;
         let last = out.len().saturating_sub(1);
-        for (group, out) in out.chunks_mut(R).enumerate() {
+        for first in (0..out.len()).step_by(R) {
             let mut rows = [&[][..]; R];
             for r in 0..R {
                 // The last group may be short: it repeats the last row.
-                let row = (group * R + r).min(last);
+                let row = (first + r).min(last);
                 rows[r] = weights.rows_from(selected.map_or(row, |selected| selected[row] as usize));
                 if let Some(&next) = selected.and_then(|selected| selected.get(row + R)) {
                     let next = weights.row(next as usize);
@@ -199,11 +211,25 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                     }
                 }
             }
+            let ahead = rows[0].get(R * weights.row_bytes + AHEAD..).filter(|_| selected.is_none());
             let mut sums = [0.0; R];
             Self::rows(isa, rows, weights.columns, ahead, x, &mut sums);
-            out.copy_from_slice(&sums[..out.len()]);
+            match out[first..].first_chunk_mut::<R>() {
+                Some(out) => *out = sums,
+                None => out[first..].copy_from_slice(&sums[..last + 1 - first]),
+            }
         }
     }
+}
+
+/// The start of a chunk that ends too early, and zeros.
+#[cold]
+#[inline(never)]
+fn pad(tail: &[u8]) -> [u8; MAX_CHUNK_BYTES] {
+    let mut padded = [0; MAX_CHUNK_BYTES];
+    let len = tail.len().min(MAX_CHUNK_BYTES);
+    padded[..len].copy_from_slice(&tail[..len]);
+    padded
 }
 
 /// Whether the quarters of both vectors of a half are of the same groups.
