@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::{ListAccessor, RowAccessor};
 use serde_json::{Value, json};
 
 use crate::support::{Folder, assert_fields, command, firecrest, with_input};
@@ -54,7 +56,9 @@ fn texts_become_lines_of_json() {
     assert_eq!(by_lines.ok(), by_arguments.stdout);
     let csv = folder.file("in.csv", "id,body\n1,the cat\n2,\"a red hat\"\n");
     let jsonl = folder.file("in.jsonl", "{\"body\": \"the cat\"}\n\n{\"id\": 2, \"body\": \"a red hat\"}\n");
-    for input in [csv, jsonl] {
+    // Written by pyarrow 22, with its defaults.
+    let parquet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/texts.parquet");
+    for input in [csv, jsonl, parquet] {
         let ran = firecrest(["embed", "-m", &model, "--column", "body", "--input", input.to_str().unwrap()]);
         assert_eq!(ran.ok(), by_arguments.stdout, "{input:?}");
         let ran =
@@ -67,6 +71,9 @@ fn texts_become_lines_of_json() {
     let ran = firecrest(["embed", "-m", &model, "--dimensions", "4", "the"]);
     assert_eq!(lines(ran.ok())[0]["embedding"].as_array().unwrap().len(), 4);
     firecrest(["embed", "-m", &model, "--format", "npy", "the"]).failed(2);
+    let broken = folder.file("in.parquet", "PAR1 and nothing more");
+    let ran = firecrest(["embed", "-m", &model, "--input", broken.to_str().unwrap()]);
+    assert!(ran.failed(1).contains("in.parquet"), "{}", ran.stderr);
 }
 
 #[test]
@@ -89,6 +96,28 @@ fn arrays_are_for_numpy() {
     }
 }
 
+#[test]
+fn tables_have_a_column_of_lists() {
+    let folder = Folder::new();
+    let model = converted(&folder, "bert");
+    let out = folder.path().join("out.parquet");
+    firecrest(["embed", "-m", &model, "-o", out.to_str().unwrap(), "the cat", "a red hat"]).ok();
+    let expected = lines(firecrest(["embed", "-m", &model, "the cat", "a red hat"]).ok());
+    let reader = SerializedFileReader::new(fs::File::open(&out).unwrap()).unwrap();
+    let rows: Vec<_> = reader.into_iter().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 2);
+    for (row, expected) in rows.iter().zip(&expected) {
+        assert_eq!(row.get_long(0).unwrap(), expected["index"].as_i64().unwrap());
+        assert_eq!(i64::from(row.get_int(2).unwrap()), expected["tokens"].as_i64().unwrap());
+        assert_eq!(row.get_bool(3).unwrap(), expected["truncated"].as_bool().unwrap());
+        let (got, want) = (row.get_list(1).unwrap(), vector(&expected["embedding"]));
+        assert_eq!(got.len(), want.len());
+        for (i, want) in want.iter().enumerate() {
+            assert!((f64::from(got.get_float(i).unwrap()) - want).abs() < 1e-6);
+        }
+    }
+}
+
 /// Texts that differ, so that a line that is lost or repeated shows.
 fn many(count: usize) -> String {
     let words = ["cat", "hat", "mat", "red", "sat", "on", "and", "the"];
@@ -101,7 +130,7 @@ fn jobs_that_are_cut_off_go_on_without_loss_or_repetition() {
     let model = converted(&folder, "bert");
     let input = folder.file("in.txt", many(3000));
     let input = input.to_str().unwrap();
-    for name in ["out.jsonl", "out.npy"] {
+    for name in ["out.jsonl", "out.npy", "out.parquet"] {
         let whole = folder.path().join(format!("whole-{name}"));
         firecrest(["embed", "-m", &model, "-i", input, "-o", whole.to_str().unwrap()]).ok();
         let want = fs::read(&whole).unwrap();

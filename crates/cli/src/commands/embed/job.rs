@@ -12,7 +12,8 @@ use std::time::UNIX_EPOCH;
 use firecrest::embed::Embedding;
 use serde_json::{Value, json};
 
-use super::sink::{self, NPY_HEADER_BYTES, OutputFormat};
+use super::parquet;
+use super::sink::{self, OutputFormat};
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::files::write_whole;
 
@@ -57,12 +58,7 @@ impl Job {
         columns: usize,
         restart: bool,
     ) -> Outcome<Self> {
-        let beside = |suffix: &str| {
-            let mut name = out.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        let (part, record) = (beside(".part"), beside(".job"));
+        let (part, record) = (beside(out, ".part"), beside(out, ".job"));
         let place = || format!("can't write {}", part.display());
         let mut options = OpenOptions::new();
         let file = options.create(true).read(true).write(true).truncate(false).open(&part).or_fail(place)?;
@@ -108,6 +104,11 @@ impl Job {
                 OutputFormat::Jsonl => sink::json_line(&mut self.file, self.rows, embedding, each)?,
                 OutputFormat::Npy => sink::npy_row(&mut self.file, embedding)
                     .or_fail(|| format!("can't write {}", self.part.display()))?,
+                OutputFormat::Parquet => {
+                    let Embedding { values, tokens, truncated, .. } = embedding;
+                    parquet::write_row(&mut self.file, values, *tokens, *truncated)
+                        .or_fail(|| format!("can't write {}", self.part.display()))?;
+                }
             }
             self.rows += 1;
         }
@@ -116,33 +117,46 @@ impl Job {
 
     /// Gives the file its name.
     pub(super) fn finish(mut self) -> Outcome {
-        let mut finish = || -> io::Result<()> {
-            if self.format == OutputFormat::Npy {
-                self.file.seek(SeekFrom::Start(0))?;
-                self.file.write_all(&sink::npy_header(self.rows, self.columns))?;
-            }
-            self.file.flush()?;
-            self.file.get_ref().sync_all()?;
-            fs::rename(&self.part, &self.out)
-        };
-        finish().or_fail(|| format!("can't write {}", self.out.display()))?;
+        let place = || format!("can't write {}", self.out.display());
+        if self.format == OutputFormat::Npy {
+            self.file.seek(SeekFrom::Start(0)).or_fail(place)?;
+            self.file.write_all(&sink::npy_header(self.rows, self.columns)).or_fail(place)?;
+        }
+        self.file.flush().or_fail(place)?;
+        if self.format == OutputFormat::Parquet {
+            // A table has its directory at the end, so it can only be made when all rows are there.
+            let table = beside(&self.out, ".table");
+            self.file.seek(SeekFrom::Start(0)).or_fail(place)?;
+            let to = File::create(&table).or_fail(place)?;
+            parquet::write(self.file.get_ref(), to, self.rows, self.columns).or_fail(place)?;
+            fs::rename(&table, &self.out).or_fail(place)?;
+            fs::remove_file(&self.part).or_fail(place)?;
+        } else {
+            self.file.get_ref().sync_all().or_fail(place)?;
+            fs::rename(&self.part, &self.out).or_fail(place)?;
+        }
         // The output is whole; a record that stays does no harm without its part.
         let _ = fs::remove_file(&self.record);
         Ok(())
     }
 }
 
+/// A file beside the output.
+fn beside(out: &Path, suffix: &str) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 /// Whole rows in a part, and where the last one ends.
 fn whole_rows(file: &File, format: OutputFormat, columns: usize) -> io::Result<(u64, u64)> {
     let len = file.metadata()?.len();
-    match format {
-        OutputFormat::Npy => {
-            let row = columns as u64 * 4;
-            let rows = len.saturating_sub(NPY_HEADER_BYTES) / row;
-            let end = if len < NPY_HEADER_BYTES { 0 } else { NPY_HEADER_BYTES + rows * row };
-            Ok((rows, end))
+    match format.fixed(columns) {
+        Some((header, row)) => {
+            let rows = len.saturating_sub(header) / row;
+            Ok((rows, if len < header { 0 } else { header + rows * row }))
         }
-        OutputFormat::Jsonl => {
+        None => {
             let mut reader = BufReader::with_capacity(1 << 16, file.try_clone()?);
             reader.seek(SeekFrom::Start(0))?;
             let (mut rows, mut end, mut at) = (0, 0, 0);

@@ -1,6 +1,7 @@
 //! `firecrest embed`: texts to vectors.
 
 mod job;
+mod parquet;
 mod sink;
 mod source;
 
@@ -27,8 +28,9 @@ const BATCH_BYTES: usize = 1 << 16;
 
 /// Turns texts into vectors.
 ///
-/// Texts are arguments, lines of standard input, or a column of a file (.jsonl, .csv; the lines of any other). Each
-/// becomes a line {"index": n, "embedding": […], "tokens": n, "truncated": false}, or a row of a NumPy array (.npy).
+/// Texts are arguments, lines of standard input, or a column of a file (.jsonl, .csv, .parquet; the lines of any other).
+/// Each becomes a line {"index": n, "embedding": […], "tokens": n, "truncated": false}, a row of a table with these columns
+/// (.parquet), or a row of a NumPy array (.npy).
 ///
 /// With --output, a job that is broken off, also by Ctrl-C or a crash, goes on where it stopped when the same command is
 /// run again; the file gets its name when it is whole.
@@ -52,7 +54,7 @@ pub(crate) struct EmbedCommand {
     /// What the input is [default: by its name; lines]
     #[arg(long, value_name = "FORMAT", conflicts_with = "texts", value_parser = input_format())]
     input_format: Option<InputFormat>,
-    /// The column of a JSONL or CSV input that has the texts.
+    /// The column of a JSONL, CSV or Parquet input that has the texts.
     #[arg(long, value_name = "NAME", default_value = "text")]
     column: String,
     /// Write to a file.
@@ -74,16 +76,20 @@ pub(crate) struct EmbedCommand {
 }
 
 fn input_format() -> impl TypedValueParser<Value = InputFormat> {
-    PossibleValuesParser::new(["lines", "jsonl", "csv"]).map(|name| match name.as_str() {
+    PossibleValuesParser::new(["lines", "jsonl", "csv", "parquet"]).map(|name| match name.as_str() {
         "jsonl" => InputFormat::Jsonl,
         "csv" => InputFormat::Csv,
+        "parquet" => InputFormat::Parquet,
         _ => InputFormat::Lines,
     })
 }
 
 fn output_format() -> impl TypedValueParser<Value = OutputFormat> {
-    PossibleValuesParser::new(["jsonl", "npy"])
-        .map(|name| if name == "npy" { OutputFormat::Npy } else { OutputFormat::Jsonl })
+    PossibleValuesParser::new(["jsonl", "npy", "parquet"]).map(|name| match name.as_str() {
+        "npy" => OutputFormat::Npy,
+        "parquet" => OutputFormat::Parquet,
+        _ => OutputFormat::Jsonl,
+    })
 }
 
 /// Everything found, checked and loaded.
@@ -101,8 +107,8 @@ impl EmbedCommand {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Outcome {
         let format =
             self.format.or(self.output.as_deref().map(OutputFormat::of)).unwrap_or(OutputFormat::Jsonl);
-        if format == OutputFormat::Npy && self.output.is_none() {
-            return Err(Failure::Usage("an array needs a file: name it with --output".into()));
+        if format != OutputFormat::Jsonl && self.output.is_none() {
+            return Err(Failure::Usage("an array or a table needs a file: name it with --output".into()));
         }
         let (source, total) = self.source()?;
         let (model, path) = self.model.load(interrupt)?;
@@ -110,9 +116,9 @@ impl EmbedCommand {
         let pooling = options.pooling.unwrap_or(model.pooling());
         let columns = options.dimensions.unwrap_or(model.dimension());
         let each = (pooling == Pooling::None).then_some(columns);
-        if format == OutputFormat::Npy && matches!(pooling, Pooling::None | Pooling::Rank) {
+        if format != OutputFormat::Jsonl && matches!(pooling, Pooling::None | Pooling::Rank) {
             return Err(Failure::Usage(
-                "an array has one vector a text: write JSON lines, or use --pooling".into(),
+                "an array or a table has one vector a text: write JSON lines, or use --pooling".into(),
             ));
         }
         let plan = Plan { source, total, model, options, each };

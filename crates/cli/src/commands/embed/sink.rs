@@ -1,4 +1,4 @@
-//! Where embeddings go: JSON lines or `.npy`.
+//! Where embeddings go: JSON lines, `.npy` or Parquet.
 
 use std::io::{self, Write};
 
@@ -6,6 +6,7 @@ use firecrest::embed::Embedding;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
+use super::parquet;
 use crate::failure::Outcome;
 use crate::output;
 
@@ -16,6 +17,8 @@ pub(super) enum OutputFormat {
     Jsonl,
     /// An array of floats, `[texts, dimension]`, for NumPy.
     Npy,
+    /// A table with a column of lists.
+    Parquet,
 }
 
 impl OutputFormat {
@@ -23,6 +26,7 @@ impl OutputFormat {
     pub(super) fn of(path: &std::path::Path) -> Self {
         match path.extension() {
             Some(extension) if extension.eq_ignore_ascii_case("npy") => Self::Npy,
+            Some(extension) if extension.eq_ignore_ascii_case("parquet") => Self::Parquet,
             _ => Self::Jsonl,
         }
     }
@@ -31,6 +35,16 @@ impl OutputFormat {
         match self {
             Self::Jsonl => "jsonl",
             Self::Npy => "npy",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// Of a file under way whose rows are of one length: bytes before them, and of each.
+    pub(super) fn fixed(self, columns: usize) -> Option<(u64, u64)> {
+        match self {
+            Self::Jsonl => None,
+            Self::Npy => Some((NPY_HEADER_BYTES, 4 * columns as u64)),
+            Self::Parquet => Some((0, parquet::row_bytes(columns) as u64)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where texts come from, one at a time: arguments, lines, a column of a JSONL or CSV file.
+//! Where texts come from, one at a time: arguments, lines, a column of a JSONL, CSV or Parquet file.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::parquet::TextColumn;
 use crate::failure::{Failure, OrFail, Outcome};
 
 /// The longest line that is read: a file without line ends must not fill the memory.
@@ -20,6 +21,8 @@ pub(super) enum InputFormat {
     Jsonl,
     /// Rows with a header, as RFC 4180 has it.
     Csv,
+    /// A table with a column of texts.
+    Parquet,
 }
 
 impl InputFormat {
@@ -29,6 +32,7 @@ impl InputFormat {
         match extension.as_str() {
             "jsonl" | "ndjson" => Self::Jsonl,
             "csv" => Self::Csv,
+            "parquet" | "pq" => Self::Parquet,
             _ => Self::Lines,
         }
     }
@@ -46,6 +50,7 @@ enum Texts {
     Given(std::vec::IntoIter<String>),
     Lines { input: Input, format: InputFormat, column: String, line: Vec<u8>, number: u64 },
     Csv { reader: Box<csv::Reader<Input>>, column: usize, record: csv::StringRecord },
+    Parquet(Box<TextColumn>),
 }
 
 /// Something to read, which counts its bytes.
@@ -70,6 +75,13 @@ impl Source {
 
     /// The texts of a file, or of standard input for `-`.
     pub(super) fn open(path: &Path, format: InputFormat, column: &str) -> Outcome<Self> {
+        if format == InputFormat::Parquet {
+            if path == Path::new("-") {
+                return Err(Failure::Usage("a Parquet file cannot come from standard input: name it".into()));
+            }
+            let texts = Texts::Parquet(Box::new(TextColumn::open(path, column)?));
+            return Ok(Self { name: path.display().to_string(), texts, count: 0 });
+        }
         let (name, reader): (String, Box<dyn BufRead>) = if path == Path::new("-") {
             ("standard input".into(), Box::new(BufReader::with_capacity(1 << 16, io::stdin())))
         } else {
@@ -99,6 +111,7 @@ impl Source {
             Texts::Given(_) => 0,
             Texts::Lines { input, .. } => input.bytes,
             Texts::Csv { reader, .. } => reader.position().byte(),
+            Texts::Parquet(column) => column.bytes(),
         }
     }
 
@@ -119,6 +132,10 @@ impl Source {
     pub(super) fn next(&mut self) -> Outcome<Option<String>> {
         let text = match &mut self.texts {
             Texts::Given(texts) => texts.next(),
+            Texts::Parquet(column) => {
+                let (name, row) = (&self.name, self.count + 1);
+                column.next(|| format!("row {row} of {name}"))?
+            }
             Texts::Csv { reader, column, record } => {
                 let name = &self.name;
                 let place = || format!("{name}, record {}", self.count + 1);
