@@ -122,6 +122,33 @@ fn bench_reports_every_test_it_was_asked_for() {
 }
 
 #[test]
+fn bench_tells_what_the_machine_can_do() {
+    let args =
+        ["bench", "--prompt", "8", "--gen", "4", "--threads", "2", "--repeat", "1", "--limits", "--json"];
+    let limits = firecrest(on_tiny(&args)).json()["limits"].clone();
+    let number = |value: &Value, field: &str| value[field].as_f64().unwrap();
+    let machine = limits["machine"].as_array().unwrap();
+    assert_eq!(machine.iter().map(|peak| number(peak, "threads")).collect::<Vec<_>>(), [1.0, 2.0]);
+    for peak in machine {
+        assert_fields(peak, &["threads", "memory_read", "cache_read", "int8", "f32"]);
+        assert!(
+            ["memory_read", "cache_read", "int8", "f32"].iter().all(|field| number(peak, field) > 0.1),
+            "{peak}"
+        );
+    }
+    let kernels = limits["kernels"].as_array().unwrap();
+    assert!(!kernels.is_empty());
+    for kernel in kernels {
+        assert!(number(kernel, "decode_bytes") > 0.0 && number(kernel, "prefill_macs") > 0.0, "{kernel}");
+    }
+    for floor in limits["model"].as_array().unwrap() {
+        assert!(number(floor, "floor_ms_per_token") > 0.0);
+        let share = number(floor, "floor_ms_per_token") / number(floor, "ms_per_token");
+        assert!((number(floor, "share") - share).abs() < 1e-9);
+    }
+}
+
+#[test]
 fn bench_knows_its_shapes() {
     for (synthetic, part) in
         [("gpt-2:q4_0", "llama-2-7b"), ("smollm2-135m:q6_k", "256"), ("llama-2-7b", "SHAPE:FORMAT")]

@@ -1,5 +1,6 @@
 //! `firecrest bench`: speed of reading a prompt and of generating.
 
+mod limits;
 mod synthetic;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::machine::Machine;
 use crate::options::{ModelArgs, ThreadCount, kv_format, thread_count, with_levels};
 use crate::output::{self, printable};
 use crate::units;
+use limits::Limits;
 use synthetic::Synthetic;
 
 /// Measures speed: prefill reads a prompt at once, decode generates token after token.
@@ -36,7 +38,8 @@ use synthetic::Synthetic;
 Examples:
   firecrest bench
   firecrest bench -m model.gguf --prompt 512 --gen 128 --threads 1,2,4 --json
-  firecrest bench --synthetic llama-2-7b:q4_0 --prompt 64 --gen 16 --repeat 2")]
+  firecrest bench --synthetic llama-2-7b:q4_0 --prompt 64 --gen 16 --repeat 2
+  firecrest bench --limits --threads 1,2")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -66,6 +69,9 @@ pub(crate) struct BenchArgs {
     /// [default: exact where it loses nothing]
     #[arg(long, value_name = "LEVEL")]
     sparsity: Option<SparsityLevel>,
+    /// Also measure what the machine can do at best, and tell how close kernels and model come.
+    #[arg(long)]
+    limits: bool,
     /// Write JSON.
     #[arg(long)]
     json: bool,
@@ -77,6 +83,8 @@ struct Report {
     model: ModelInfo,
     machine: Machine,
     kernels: BTreeMap<&'static str, Kernels>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +104,15 @@ struct Measured {
 enum Test {
     Prefill,
     Decode,
+}
+
+impl Test {
+    fn name(self) -> &'static str {
+        match self {
+            Test::Prefill => "prefill",
+            Test::Decode => "decode",
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -125,8 +142,10 @@ impl BenchArgs {
         };
         let isa = CpuOptions::default().isa()?;
         let name = self.synthetic.as_ref().map_or_else(|| self.model.model.clone(), Synthetic::to_string);
+        let results = self.measure(&model)?;
         let report = Report {
-            results: self.measure(&model)?,
+            limits: self.limits.then(|| Limits::measure(&model, isa, &results)),
+            results,
             machine: Machine::detect(isa.name()),
             kernels: kernels(&model, isa),
             model: ModelInfo::of(&model, name),
@@ -260,12 +279,14 @@ impl Report {
             vec![["test", "tokens", "depth", "threads", "tokens/s", "min", "max"].map(String::from).into()];
         rows.extend(self.results.iter().map(|result| {
             let Spread { median, min, max } = result.tokens_per_second;
-            let test = if result.test == Test::Prefill { "prefill" } else { "decode" };
             let counts = [result.tokens, result.depth, result.threads].map(|n| n.to_string());
             let speeds = [median, min, max].map(|speed| format!("{speed:.2}"));
-            [test.to_owned()].into_iter().chain(counts).chain(speeds).collect()
+            [result.test.name().to_owned()].into_iter().chain(counts).chain(speeds).collect()
         }));
         output::table(&mut out, &rows, &[1, 2, 3, 4, 5, 6])?;
+        if let Some(limits) = &self.limits {
+            limits.print(&mut out)?;
+        }
         Ok(out.flush()?)
     }
 }
