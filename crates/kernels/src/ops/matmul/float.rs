@@ -2,7 +2,7 @@
 
 use super::Weights;
 use crate::format::{CHUNK, widen};
-use crate::isa::{Isa, Op};
+use crate::isa::{Isa, Op, unrolled};
 use crate::ops::MatrixMut;
 
 /// Columns of a panel: 16 rows of them fill half of a small L1 cache.
@@ -59,38 +59,92 @@ pub(super) struct MatMul<'a> {
 }
 
 impl MatMul<'_> {
+    /// Adds the products of a panel with `T` tokens to their sums in rows `first ..` and columns `column ..` of `out`;
+    /// there are none yet at the `start`.
     #[inline(always)]
     fn tokens<I: Isa, const T: usize>(
         isa: I,
         panel: &[[f32; ROWS]],
         x: [&[f32]; T],
-        first: usize,
         start: bool,
         out: &mut MatrixMut<'_>,
+        first: usize,
         column: usize,
     ) {
         let mut acc = [isa.splat(0.0); T];
-        for t in 0..T {
+        unrolled!(t < T, {
             assert_eq!(x[t].len(), panel.len());
-        }
+            if !start {
+                acc[t] = isa.load_f32(&line_at(out.row_mut(first + t), column));
+            }
+        });
         for (k, line) in panel.iter().enumerate() {
             let line = isa.load_f32(line);
-            for t in 0..T {
+            unrolled!(t < T, {
                 acc[t] = isa.mul_add(line, isa.splat(x[t][k]), acc[t]);
-            }
+            });
         }
-        for t in 0..T {
-            let row = &mut out.row_mut(first + t)[column..];
-            let row_len = row.len().min(ROWS);
-            let mut line = [0.0; ROWS];
-            if !start {
-                line[..row_len].copy_from_slice(&row[..row_len]);
+        unrolled!(t < T, {
+            let out = &mut out.row_mut(first + t)[column..];
+            match out.first_chunk_mut() {
+                Some(line) => isa.store_f32(acc[t], line),
+                None => {
+                    let mut line = [0.0; ROWS];
+                    isa.store_f32(acc[t], &mut line);
+                    out.copy_from_slice(&line[..out.len()]);
+                }
             }
-            let sum = isa.add(isa.load_f32(&line), acc[t]);
-            isa.store_f32(sum, &mut line);
-            row[..row_len].copy_from_slice(&line[..row_len]);
+        });
+    }
+
+    /// Columns `at ..` of rows `first ..`, at most 16, as a panel.
+    #[inline(always)]
+    fn pack<I: Isa>(isa: I, weights: Weights<'_>, first: usize, at: usize, panel: &mut [[f32; ROWS]]) {
+        let rows = ROWS.min(weights.rows - first);
+        let mut lines = [[0.0; BLOCK]; ROWS];
+        for (r, line) in lines[..rows].iter_mut().enumerate() {
+            let bytes = weights.row(first + r);
+            let end = weights.format.row_bytes(at + panel.len()).unwrap_or(bytes.len());
+            let start = weights.format.row_bytes(at).unwrap_or(end);
+            widen(isa, weights.format, &bytes[start..end], &mut line[..panel.len()]);
+        }
+        for (block, columns) in panel.chunks_mut(ROWS).enumerate() {
+            let mut quads = [[0; 64]; ROWS];
+            let bytes = lines.each_ref().map(|line| to_bytes(&line.as_chunks().0[block]));
+            isa.transpose_quads(&bytes, &mut quads);
+            for (column, quad) in columns.iter_mut().zip(&quads) {
+                *column = from_bytes(quad);
+            }
         }
     }
+}
+
+/// 16 floats from `at` on; zeros past the end.
+#[inline(always)]
+fn line_at(row: &[f32], at: usize) -> [f32; ROWS] {
+    row[at..].first_chunk().copied().unwrap_or_else(|| {
+        let mut line = [0.0; ROWS];
+        line[..row.len() - at].copy_from_slice(&row[at..]);
+        line
+    })
+}
+
+#[inline(always)]
+fn to_bytes(line: &[f32; ROWS]) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    for (bytes, x) in bytes.as_chunks_mut().0.iter_mut().zip(line) {
+        *bytes = x.to_le_bytes();
+    }
+    bytes
+}
+
+#[inline(always)]
+fn from_bytes(bytes: &[u8; 64]) -> [f32; ROWS] {
+    let mut line = [0.0; ROWS];
+    for (x, bytes) in line.iter_mut().zip(bytes.as_chunks().0) {
+        *x = f32::from_le_bytes(*bytes);
+    }
+    line
 }
 
 impl Op for MatMul<'_> {
@@ -102,35 +156,43 @@ impl Op for MatMul<'_> {
         let (columns, tokens) = (weights.columns, out.rows());
         // Line k holds column k of 16 rows.
         let mut panel = [[0.0; ROWS]; BLOCK];
-        let mut row = [0.0; BLOCK];
         for first in (0..weights.rows).step_by(ROWS) {
-            let rows = ROWS.min(weights.rows - first);
             for at in (0..columns).step_by(BLOCK) {
                 let len = BLOCK.min(columns - at);
                 let panel = &mut panel[..len];
-                for r in 0..rows {
-                    let bytes = weights.row(first + r);
-                    let end = weights.format.row_bytes(at + len).unwrap_or(bytes.len());
-                    let start = weights.format.row_bytes(at).unwrap_or(end);
-                    widen(isa, weights.format, &bytes[start..end], &mut row[..len]);
-                    for (line, &w) in panel.iter_mut().zip(&row[..len]) {
-                        line[r] = w;
-                    }
-                }
+                Self::pack(isa, weights, first, at, panel);
+                let panel = &*panel;
+                let x = |t: usize| &x[t * columns + at..][..len];
                 let mut t = 0;
-                while t + 8 <= tokens {
-                    let mut group = [&[][..]; 8];
-                    for i in 0..8 {
-                        group[i] = &x[(t + i) * columns + at..][..len];
+                while t + I::TOKENS <= tokens {
+                    let start = at == 0;
+                    match I::TOKENS {
+                        1 => Self::tokens(isa, panel, group::<1>(x, t), start, &mut out, t, first),
+                        2 => Self::tokens(isa, panel, group::<2>(x, t), start, &mut out, t, first),
+                        4 => Self::tokens(isa, panel, group::<4>(x, t), start, &mut out, t, first),
+                        _ => Self::tokens(isa, panel, group::<12>(x, t), start, &mut out, t, first),
                     }
-                    Self::tokens(isa, panel, group, t, at == 0, &mut out, first);
-                    t += 8;
+                    t += I::TOKENS;
+                }
+                while I::TOKENS > 4 && t + 4 <= tokens {
+                    Self::tokens(isa, panel, group::<4>(x, t), at == 0, &mut out, t, first);
+                    t += 4;
                 }
                 while t < tokens {
-                    Self::tokens(isa, panel, [&x[t * columns + at..][..len]], t, at == 0, &mut out, first);
+                    Self::tokens(isa, panel, [x(t)], at == 0, &mut out, t, first);
                     t += 1;
                 }
             }
         }
     }
+}
+
+/// What `N` tokens from the `t`-th on have.
+#[inline(always)]
+fn group<'a, const N: usize>(x: impl Fn(usize) -> &'a [f32], t: usize) -> [&'a [f32]; N] {
+    let mut group = [&[][..]; N];
+    for i in 0..N {
+        group[i] = x(t + i);
+    }
+    group
 }
