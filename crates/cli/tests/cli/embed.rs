@@ -201,6 +201,22 @@ fn ctrl_c_stops_a_job_that_waits_for_input() {
 }
 
 #[test]
+fn speed_is_that_of_texts_of_one_length() {
+    let folder = Folder::new();
+    let model = converted(&folder, "bert");
+    let args =
+        ["bench", "-m", &model, "--embed", "4,9", "--batch", "1,3", "--repeat", "1", "-t", "1", "--json"];
+    let json = firecrest(args).json();
+    let results = json["results"].as_array().unwrap();
+    let found: Vec<_> =
+        results.iter().map(|r| json!([r["test"], r["tokens"], r["batch"], r["threads"]])).collect();
+    let expected = [(4, 1), (4, 3), (9, 1), (9, 3)].map(|(tokens, batch)| json!(["embed", tokens, batch, 1]));
+    assert_eq!(found, expected);
+    assert!(results.iter().all(|result| result["tokens_per_second"]["median"].as_f64().unwrap() > 0.0));
+    firecrest(["bench", "-m", &model, "--embed", "0"]).failed(2);
+}
+
+#[test]
 fn similarity_of_texts() {
     let folder = Folder::new();
     let model = converted(&folder, "bert");

@@ -90,6 +90,7 @@ impl Limits {
         let floor = |result: &Measured| {
             let peak = machine.iter().find(|peak| peak.threads == result.threads)?;
             let ns = match result.test {
+                Test::Embed => return None,
                 Test::Decode => bytes_per_token as f64 / peak.memory_read,
                 // Only the last token of a prompt has logits.
                 Test::Prefill => {

@@ -1,4 +1,4 @@
-//! `firecrest bench`: speed of reading a prompt and of generating.
+//! `firecrest bench`: speed of reading a prompt, of generating, and of embedding.
 
 mod limits;
 mod synthetic;
@@ -12,8 +12,9 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use firecrest::backend::{Activations, CpuOptions, IsaKind, KvFormat};
 use firecrest::generate::{ForwardError, LanguageModel};
+use firecrest::gguf::Gguf;
 use firecrest::sparse::SparsityLevel;
-use firecrest::{ContextOptions, Decoder, Model};
+use firecrest::{ContextOptions, Decoder, EmbeddingModel, Model};
 use serde::Serialize;
 
 use crate::failure::{OrFail, Outcome};
@@ -26,11 +27,14 @@ use crate::units;
 use limits::Limits;
 use synthetic::Synthetic;
 
-/// Measures speed: prefill reads a prompt at once, decode generates token after token.
+/// The least that an embedding is measured for.
+const MIN_SECONDS: f64 = 0.2;
+
+/// Measures speed: prefill reads a prompt at once, decode generates token after token, embed makes vectors of texts.
 ///
 /// Each test warms up first and is then repeated; the median, the slowest and the fastest run are told. Tokens are random.
 ///
-/// With --json: {"results": [{"test": "prefill"|"decode", "tokens": n, "depth": n, "batch": 1, "threads": n,
+/// With --json: {"results": [{"test": "prefill"|"decode"|"embed", "tokens": n, "depth": n, "batch": 1, "threads": n,
 /// "tokens_per_second": {"median": x, "min": x, "max": x}}, …], "model": {…}, "machine": {…}, "kernels": {format:
 /// {"decode": …, "prefill": …}}}.
 #[derive(Args, Debug)]
@@ -39,7 +43,8 @@ Examples:
   firecrest bench
   firecrest bench -m model.gguf --prompt 512 --gen 128 --threads 1,2,4 --json
   firecrest bench --synthetic llama-2-7b:q4_0 --prompt 64 --gen 16 --repeat 2
-  firecrest bench --limits --threads 1,2")]
+  firecrest bench --limits --threads 1,2
+  firecrest bench -m all-minilm-l6-v2 --embed 16,64,256 --batch 1,32")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -53,6 +58,13 @@ pub(crate) struct BenchArgs {
     /// Tokens to generate; 0 leaves the test out.
     #[arg(long = "gen", value_name = "N", default_value_t = 128)]
     generate: usize,
+    /// Measure an embedding model instead: tokens of a text.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["synthetic", "depth", "kv_format", "sparsity", "limits"], value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    embed: Vec<usize>,
+    /// Texts that are embedded together.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "32", requires = "embed",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    batch: Vec<usize>,
     /// Tokens in the context before the test begins.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     depth: Vec<usize>,
@@ -104,6 +116,7 @@ struct Measured {
 enum Test {
     Prefill,
     Decode,
+    Embed,
 }
 
 impl Test {
@@ -111,6 +124,7 @@ impl Test {
         match self {
             Test::Prefill => "prefill",
             Test::Decode => "decode",
+            Test::Embed => "embed",
         }
     }
 }
@@ -136,32 +150,79 @@ struct ModelInfo {
 
 impl BenchArgs {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Outcome {
-        let model = match &self.synthetic {
-            Some(synthetic) => synthetic.build()?,
-            None => with_levels(&self.model.path(interrupt)?, self.sparsity.as_ref())?,
-        };
         let isa = CpuOptions::default().isa()?;
         let name = self.synthetic.as_ref().map_or_else(|| self.model.model.clone(), Synthetic::to_string);
-        let results = self.measure(&model)?;
-        let report = Report {
-            limits: self.limits.then(|| Limits::measure(&model, isa, &results)),
+        let report = |gguf: &Gguf, results, limits| Report {
             results,
             machine: Machine::detect(isa.name()),
-            kernels: kernels(&model, isa),
-            model: ModelInfo::of(&model, name),
+            kernels: kernels(gguf, isa),
+            model: ModelInfo::of(gguf, name),
+            limits,
+        };
+        let report = if self.embed.is_empty() {
+            let model = match &self.synthetic {
+                Some(synthetic) => synthetic.build()?,
+                None => with_levels(&self.model.path(interrupt)?, self.sparsity.as_ref())?,
+            };
+            let results = self.measure(&model)?;
+            let limits = self.limits.then(|| Limits::measure(&model, isa, &results));
+            report(model.gguf(), results, limits)
+        } else {
+            let gguf = self.model.gguf(interrupt)?;
+            report(&gguf, self.measure_embedding(&gguf)?, None)
         };
         if self.json { output::json(&report) } else { report.print() }
+    }
+
+    /// The thread counts to measure with; `None` is the default.
+    fn threads(&self) -> Vec<Option<ThreadCount>> {
+        match self.threads.is_empty() {
+            true => vec![None],
+            false => self.threads.iter().copied().map(Some).collect(),
+        }
+    }
+
+    fn measure_embedding(&self, gguf: &Gguf) -> Outcome<Vec<Measured>> {
+        let mut results = Vec::new();
+        for threads in self.threads() {
+            let mut cpu = CpuOptions::default();
+            cpu.threads = threads;
+            let model = EmbeddingModel::from_gguf(gguf, &cpu).or_fail(|| "can't load the model".into())?;
+            for &tokens in &self.embed {
+                for &batch in &self.batch {
+                    let ids = random_tokens(tokens.saturating_mul(batch), model.tokenizer().vocab_size());
+                    let texts: Vec<&[u32]> = ids.chunks(tokens.max(1)).collect();
+                    let run = || -> Outcome<f64> {
+                        // Long enough for the clock: what takes a second is done once.
+                        let started = Instant::now();
+                        let mut done = 0;
+                        while done == 0 || started.elapsed().as_secs_f64() < MIN_SECONDS {
+                            model.encode_batch(&texts).or_fail(|| "can't embed".into())?;
+                            done += ids.len();
+                        }
+                        Ok(done as f64 / started.elapsed().as_secs_f64())
+                    };
+                    run()?;
+                    let speeds = (0..self.repeat).map(|_| run()).collect::<Outcome<_>>()?;
+                    results.push(Measured {
+                        test: Test::Embed,
+                        tokens,
+                        depth: 0,
+                        batch,
+                        threads: model.threads(),
+                        tokens_per_second: Spread::of(speeds),
+                    });
+                }
+            }
+        }
+        Ok(results)
     }
 
     fn measure(&self, model: &Model) -> Outcome<Vec<Measured>> {
         let depth = self.depth.iter().copied().max().unwrap_or(0);
         let capacity = depth.checked_add(self.prompt.max(self.generate).max(1));
-        let threads = match self.threads.is_empty() {
-            true => vec![None],
-            false => self.threads.iter().copied().map(Some).collect(),
-        };
         let mut results = Vec::new();
-        for threads in threads {
+        for threads in self.threads() {
             let mut options = ContextOptions::default();
             options.capacity = Some(capacity.unwrap_or(usize::MAX));
             options.cpu.threads = threads;
@@ -213,7 +274,7 @@ fn run_once(test: Test, decoder: &mut Decoder, depth: usize, tokens: &[u32]) -> 
     let started = Instant::now();
     let step = match test {
         Test::Prefill => tokens.len(),
-        Test::Decode => 1,
+        Test::Decode | Test::Embed => 1,
     };
     for tokens in tokens.chunks(step) {
         decoder.submit(tokens)?;
@@ -232,8 +293,7 @@ fn random_tokens(count: usize, vocab: usize) -> Vec<u32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn kernels(model: &Model, isa: IsaKind) -> BTreeMap<&'static str, Kernels> {
-    let gguf = model.gguf();
+fn kernels(gguf: &Gguf, isa: IsaKind) -> BTreeMap<&'static str, Kernels> {
     let named = gguf.tensors().iter().filter_map(|tensor| {
         Some((tensor.format.name(), Kernels::of(gguf, tensor, isa, Activations::default())?))
     });
@@ -251,8 +311,7 @@ impl Spread {
 }
 
 impl ModelInfo {
-    fn of(model: &Model, name: String) -> Self {
-        let gguf = model.gguf();
+    fn of(gguf: &Gguf, name: String) -> Self {
         let mut formats = BTreeMap::new();
         for tensor in gguf.tensors() {
             *formats.entry(tensor.format.name()).or_default() += tensor.data_bytes() as u64;
@@ -275,15 +334,18 @@ impl Report {
         let size = units::bytes(model.bytes);
         writeln!(out, "{}: {size}, {} parameters", printable(&model.name), units::count(model.parameters))?;
         writeln!(out, "{machine}")?;
-        let mut rows: Vec<Vec<String>> =
-            vec![["test", "tokens", "depth", "threads", "tokens/s", "min", "max"].map(String::from).into()];
+        let mut rows: Vec<Vec<String>> = vec![
+            ["test", "tokens", "depth", "batch", "threads", "tokens/s", "min", "max"]
+                .map(String::from)
+                .into(),
+        ];
         rows.extend(self.results.iter().map(|result| {
             let Spread { median, min, max } = result.tokens_per_second;
-            let counts = [result.tokens, result.depth, result.threads].map(|n| n.to_string());
+            let counts = [result.tokens, result.depth, result.batch, result.threads].map(|n| n.to_string());
             let speeds = [median, min, max].map(|speed| format!("{speed:.2}"));
             [result.test.name().to_owned()].into_iter().chain(counts).chain(speeds).collect()
         }));
-        output::table(&mut out, &rows, &[1, 2, 3, 4, 5, 6])?;
+        output::table(&mut out, &rows, &[1, 2, 3, 4, 5, 6, 7])?;
         if let Some(limits) = &self.limits {
             limits.print(&mut out)?;
         }
