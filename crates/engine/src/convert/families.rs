@@ -2,7 +2,7 @@
 
 use super::ConvertError;
 use super::config::Config;
-use super::hyperparameters::{bert, decoder, nomic_bert, roberta};
+use super::hyperparameters::{bert, decoder, lfm2, nomic_bert, roberta};
 use crate::gguf::Metadata;
 
 /// Models that are converted alike.
@@ -142,6 +142,17 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: Kind::Decoder,
     },
     Family {
+        classes: &["GemmaForCausalLM", "GemmaModel"],
+        architecture: "gemma",
+        metadata: decoder,
+        own: &[
+            ("norm", "output_norm", AddOne),
+            ("layers.{}.input_layernorm", "blk.{}.attn_norm", AddOne),
+            ("layers.{}.post_attention_layernorm", "blk.{}.ffn_norm", AddOne),
+        ],
+        kind: Kind::Decoder,
+    },
+    Family {
         classes: &["Gemma2ForCausalLM"],
         architecture: "gemma2",
         metadata: decoder,
@@ -177,6 +188,36 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: Kind::Decoder,
     },
     Family {
+        classes: &["GraniteForCausalLM"],
+        architecture: "granite",
+        metadata: decoder,
+        own: &[
+            ("layers.{}.self_attn.q_proj", "blk.{}.attn_q", InterleaveQ),
+            ("layers.{}.self_attn.k_proj", "blk.{}.attn_k", InterleaveK),
+        ],
+        kind: Kind::Decoder,
+    },
+    Family {
+        classes: &["Lfm2ForCausalLM"],
+        architecture: "lfm2",
+        metadata: lfm2,
+        own: &[
+            ("embedding_norm", "token_embd_norm", Same),
+            ("layers.{}.operator_norm", "blk.{}.attn_norm", Same),
+            ("layers.{}.ffn_norm", "blk.{}.ffn_norm", Same),
+            ("layers.{}.self_attn.q_layernorm", "blk.{}.attn_q_norm", Same),
+            ("layers.{}.self_attn.k_layernorm", "blk.{}.attn_k_norm", Same),
+            ("layers.{}.self_attn.out_proj", "blk.{}.attn_output", Same),
+            ("layers.{}.conv.conv", "blk.{}.shortconv.conv", Same),
+            ("layers.{}.conv.in_proj", "blk.{}.shortconv.in_proj", Same),
+            ("layers.{}.conv.out_proj", "blk.{}.shortconv.out_proj", Same),
+            ("layers.{}.feed_forward.w1", "blk.{}.ffn_gate", Same),
+            ("layers.{}.feed_forward.w2", "blk.{}.ffn_down", Same),
+            ("layers.{}.feed_forward.w3", "blk.{}.ffn_up", Same),
+        ],
+        kind: Kind::Decoder,
+    },
+    Family {
         classes: &["SmolLM3ForCausalLM"],
         architecture: "smollm3",
         metadata: decoder,
@@ -199,6 +240,25 @@ pub(super) const FAMILIES: &[Family] = &[
             ("h.{}.attn.c_proj", "blk.{}.attn_output", Transpose),
             ("h.{}.mlp.c_fc", "blk.{}.ffn_up", Transpose),
             ("h.{}.mlp.c_proj", "blk.{}.ffn_down", Transpose),
+            ("h.{}.attn.bias", "", Same),
+            ("h.{}.attn.masked_bias", "", Same),
+            ("ln_f", "output_norm", Same),
+        ],
+        kind: Kind::Decoder,
+    },
+    Family {
+        classes: &["GPTJForCausalLM"],
+        architecture: "gptj",
+        metadata: decoder,
+        own: &[
+            ("wte", "token_embd", Same),
+            ("h.{}.ln_1", "blk.{}.attn_norm", Same),
+            ("h.{}.attn.q_proj", "blk.{}.attn_q", Same),
+            ("h.{}.attn.k_proj", "blk.{}.attn_k", Same),
+            ("h.{}.attn.v_proj", "blk.{}.attn_v", Same),
+            ("h.{}.attn.out_proj", "blk.{}.attn_output", Same),
+            ("h.{}.mlp.fc_in", "blk.{}.ffn_up", Same),
+            ("h.{}.mlp.fc_out", "blk.{}.ffn_down", Same),
             ("h.{}.attn.bias", "", Same),
             ("h.{}.attn.masked_bias", "", Same),
             ("ln_f", "output_norm", Same),
@@ -332,7 +392,8 @@ pub(super) fn target(
     if to.is_empty() {
         return Ok(None);
     }
-    let change = if suffix == ".bias" && change == Transpose { Same } else { change };
+    let of_weights = matches!(change, Transpose | AddOne);
+    let change = if suffix == ".bias" && of_weights { Same } else { change };
     Ok(Some((format!("{}{suffix}", to.replace("{}", layer)), change)))
 }
 

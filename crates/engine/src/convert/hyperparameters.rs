@@ -99,9 +99,13 @@ pub(super) fn decoder(config: &Config, family: &Family, meta: &mut Metadata) -> 
     for (name, key) in [
         ("attn_logit_softcapping", "attn_logit_softcapping"),
         ("final_logit_softcapping", "final_logit_softcapping"),
+        ("attention_multiplier", "attention.scale"),
+        ("embedding_multiplier", "embedding_scale"),
+        ("residual_multiplier", "residual_scale"),
+        ("logits_scaling", "logit_scale"),
     ] {
-        if let Some(cap) = config.opt_number(&[name])? {
-            meta.insert(family.key(key), cap);
+        if let Some(number) = config.opt_number(&[name])? {
+            meta.insert(family.key(key), number);
         }
     }
     if family.architecture == "stablelm" {
@@ -109,6 +113,34 @@ pub(super) fn decoder(config: &Config, family: &Family, meta: &mut Metadata) -> 
     }
     if family.architecture != "gpt2" {
         rope(config, family, dim / heads, meta)?;
+    }
+    Ok(())
+}
+
+/// Layers that convolve have no heads for keys; the feed-forward length may have to be worked out.
+pub(super) fn lfm2(config: &Config, family: &Family, meta: &mut Metadata) -> Result<(), ConvertError> {
+    decoder(config, family, meta)?;
+    let kv_heads = config.count(&["num_key_value_heads"])?;
+    let kinds = config.get("layer_types").and_then(|kinds| kinds.as_array());
+    let kinds = kinds.ok_or_else(|| config.wrong("layer_types", "a list of kinds of layers"))?;
+    let heads = kinds.iter().map(|kind| match kind.as_str() {
+        Some("conv") => Some(0),
+        Some("full_attention") => Some(kv_heads),
+        _ => None,
+    });
+    let heads: Option<Vec<u32>> = heads.collect();
+    let heads = heads.ok_or_else(|| config.wrong("layer_types", "conv or full_attention for each layer"))?;
+    meta.insert(family.key("attention.head_count_kv"), heads);
+    meta.insert(family.key("attention.layer_norm_rms_epsilon"), config.number(&["norm_eps"])?);
+    meta.insert(family.key("shortconv.l_cache"), config.count(&["conv_L_cache"])?);
+    if config.flag("block_auto_adjust_ff_dim") {
+        let hidden = config.count(&["block_ff_dim", "intermediate_size"])?;
+        let factor = config.opt_number(&["block_ffn_dim_multiplier"])?.unwrap_or(1.0);
+        let multiple = config.opt_count(&["block_multiple_of"])?.unwrap_or(1).max(1);
+        let hidden = (factor * (u64::from(hidden) * 2 / 3) as f32) as u32;
+        let hidden = hidden.checked_next_multiple_of(multiple);
+        let hidden = hidden.ok_or_else(|| config.wrong("block_multiple_of", "a smaller number"))?;
+        meta.insert(family.key("feed_forward_length"), hidden);
     }
     Ok(())
 }
@@ -122,8 +154,10 @@ fn rope(config: &Config, family: &Family, head_dim: u32, meta: &mut Metadata) ->
     }
     let share = config.opt_number(&["partial_rotary_factor", "rope_parameters.partial_rotary_factor"])?;
     let rotated = (head_dim as f32 * share.unwrap_or(1.0)) as u32;
+    let rotated = config.opt_count(&["rotary_dim"])?.unwrap_or(rotated);
     meta.insert(family.key("rope.dimension_count"), rotated);
-    if let Some(base) = config.opt_number(&["rope_theta", "rope_parameters.rope_theta"])? {
+    let base = ["rope_theta", "rope_parameters.rope_theta", "rope_parameters.full_attention.rope_theta"];
+    if let Some(base) = config.opt_number(&base)? {
         meta.insert(family.key("rope.freq_base"), base);
     }
     let Some((section, kind)) = scaling(config) else { return Ok(()) };
@@ -148,7 +182,7 @@ fn rope(config: &Config, family: &Family, head_dim: u32, meta: &mut Metadata) ->
 
 /// The section that stretches rotary positions, and how.
 fn scaling(config: &Config) -> Option<(&'static str, &str)> {
-    ["rope_scaling", "rope_parameters"].into_iter().find_map(|section| {
+    ["rope_scaling", "rope_parameters", "rope_parameters.full_attention"].into_iter().find_map(|section| {
         let kind = |name: &str| config.get(&format!("{section}.{name}"))?.as_str();
         Some((section, kind("rope_type").or(kind("type"))?))
     })

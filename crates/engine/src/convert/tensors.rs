@@ -30,7 +30,11 @@ pub(super) fn add(
             return Err(unfit(name, tensor));
         }
         let shape = change.shape(&tensor.shape);
-        let shape: Vec<usize> = shape.into_iter().rev().filter(|&size| size != 0).collect();
+        let mut shape: Vec<usize> = shape.into_iter().rev().filter(|&size| size != 0).collect();
+        if shape.len() > 2 {
+            // Convolutions of one channel have a dimension that means nothing.
+            shape.retain(|&size| size != 1);
+        }
         let format = choose(&target, &shape, format);
         let (tensor, label) = (tensor.clone(), target.clone());
         if change == Resolved::None && tensor.format == format {
@@ -62,7 +66,7 @@ fn unfit(name: &str, tensor: &Tensor) -> ConvertError {
 /// The format of a tensor; `shape` has its fastest dimension first.
 fn choose(name: &str, shape: &[usize], format: Format) -> Format {
     let looked_up = ["position_embd.", "token_types."].iter().any(|table| name.starts_with(table));
-    if shape.len() < 2 || name.contains("_norm.") || looked_up {
+    if shape.len() < 2 || name.contains("_norm.") || name.contains(".shortconv.conv.") || looked_up {
         Format::F32
     } else if format.row_bytes(shape[0]).is_none() {
         Format::F16
