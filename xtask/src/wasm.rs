@@ -29,6 +29,19 @@ const BUILDS: [(&str, &str, bool); 6] = [
     ("relaxed-simd-threads", "+simd128,+relaxed-simd", true),
 ];
 
+/// What the modules may use, as wasm-opt calls it.
+const FEATURES: [&str; 9] = [
+    "bulk-memory",
+    "multivalue",
+    "mutable-globals",
+    "nontrapping-float-to-int",
+    "reference-types",
+    "relaxed-simd",
+    "sign-ext",
+    "simd",
+    "threads",
+];
+
 /// What the linker is told for a memory that threads share.
 const SHARED_MEMORY: &str = "-C link-arg=--shared-memory -C link-arg=--import-memory \
     -C link-arg=--max-memory=4294967296 -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size \
@@ -66,9 +79,11 @@ pub(crate) fn run(names: &[String]) -> Result {
 /// One build: compiled, bound, optimised.
 fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
     let target = "wasm32-unknown-unknown";
-    let mut flags = format!("-C target-feature=+bulk-memory,{features}");
+    // Names that say of which format a kernel is, for profiles.
+    let names = "-C symbol-mangling-version=v0";
+    let mut flags = format!("{names} -C target-feature=+bulk-memory,{features}");
     let mut build = if threads {
-        flags = format!("-C target-feature=+atomics,+bulk-memory,{features} {SHARED_MEMORY}");
+        flags = format!("{names} -C target-feature=+atomics,+bulk-memory,{features} {SHARED_MEMORY}");
         let mut build = command("rustup", "run nightly cargo build -Z build-std=std,panic_abort");
         // This is cargo of another toolchain, which must not find this one's compiler.
         build.env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
@@ -85,7 +100,12 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
 
     let module = out.join("firecrest_wasm_bg.wasm");
     let optimised = out.join("optimised.wasm");
-    command("node", "node_modules/binaryen/bin/wasm-opt -O2 --all-features --strip-debug --strip-producers")
+    command("node", "node_modules/binaryen/bin/wasm-opt")
+        // The stack grows down to address 0, so that nothing lives below 1024: constants move into loads.
+        .args(["-O2", "--low-memory-unused", "--optimize-added-constants-propagate"])
+        .args(["--strip-debug", "--strip-producers", "--strip-target-features"])
+        // All features would be too many: browsers lag behind in how a module may be encoded.
+        .args(FEATURES.map(|feature| format!("--enable-{feature}")))
         .current_dir(PACKAGE)
         .arg(absolute(&module)?)
         .arg("--output")

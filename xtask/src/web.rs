@@ -40,7 +40,7 @@ pub(crate) fn test() -> Result {
     })
 }
 
-/// Measures Firecrest and wllama in one Chromium, turn by turn.
+/// Measures Firecrest and wllama in one Chromium, turn by turn, with the test model and those that are named.
 pub(crate) fn bench(options: &[String]) -> Result {
     let model = setup::test_model().map_err(Failure::new)?;
     step("get npm packages", wasm::npm_packages)?;

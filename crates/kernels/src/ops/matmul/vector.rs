@@ -33,6 +33,19 @@ struct Sums<I: Isa> {
     offsets: I::F32,
 }
 
+impl<I: Isa> Sums<I> {
+    #[inline(always)]
+    fn add_offset(&mut self, isa: I, offset: I::F32, x: I::F32) {
+        let sum = if I::ONE_SUM { &mut self.products } else { &mut self.offsets };
+        *sum = isa.mul_add(offset, x, *sum);
+    }
+
+    #[inline(always)]
+    fn total(&self, isa: I) -> I::F32 {
+        if I::ONE_SUM { self.products } else { isa.add(self.products, self.offsets) }
+    }
+}
+
 impl<'a, Q: Quant> MatVec<'a, Q> {
     /// Bytes of a whole chunk.
     const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
@@ -74,21 +87,25 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let rest = columns % CHUNK;
         if rest > 0 {
             let start = full * Self::CHUNK_BYTES;
-            let mut padded = [[0; MAX_CHUNK_BYTES]; R];
-            let mut chunk = [&[][..]; R];
-            for (r, padded) in padded.iter_mut().enumerate() {
-                let tail = &rows[r][start..];
-                // What follows a row is another, which activations of zero silence; only the last has nothing there.
-                chunk[r] = tail.get(..Self::CHUNK_BYTES).unwrap_or_else(|| {
-                    padded[..tail.len()].copy_from_slice(tail);
+            // What follows a row is another, which activations of zero silence; only the last has nothing there, and
+            // if that comes more than once, it is still the same.
+            let padded;
+            let short: &[u8] = match rows.iter().find(|row| row.len() < start + Self::CHUNK_BYTES) {
+                Some(row) => {
+                    padded = filled_up(&row[start..]);
                     &padded[..Self::CHUNK_BYTES]
-                });
-            }
+                }
+                None => &[],
+            };
+            let mut chunk = [&[][..]; R];
+            unrolled!(r < R, {
+                chunk[r] = rows[r].get(start..start + Self::CHUNK_BYTES).unwrap_or(short);
+            });
             Self::chunk(isa, chunk, rest, &x[full], &mut sums);
         }
         let mut totals = [isa.splat(0.0); R];
         unrolled!(r < R, {
-            totals[r] = isa.add(sums[r].products, sums[r].offsets);
+            totals[r] = sums[r].total(isa);
         });
         let (fours, rest) = totals.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
@@ -130,10 +147,10 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             isa.store_f32(isa.mul(scale, x_scale), &mut scales[r]);
             if Q::OFFSET {
                 let offset = if Q::GROUP == 16 { offset } else { scale };
-                sums[r].offsets = isa.mul_add(offset, x_sum, sums[r].offsets);
+                sums[r].add_offset(isa, offset, x_sum);
             }
             if zero > 0 {
-                sums[r].offsets = isa.mul_add(scale, x_zero, sums[r].offsets);
+                sums[r].add_offset(isa, scale, x_zero);
             }
         });
         Self::half(isa, &chunk, 0, x, &scales, sums);
@@ -204,6 +221,14 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             out.copy_from_slice(&sums[..out.len()]);
         }
     }
+}
+
+/// The bytes of a chunk that ends early, with zeros behind.
+#[cold]
+fn filled_up(bytes: &[u8]) -> [u8; MAX_CHUNK_BYTES] {
+    let mut chunk = [0; MAX_CHUNK_BYTES];
+    chunk[..bytes.len()].copy_from_slice(bytes);
+    chunk
 }
 
 /// Whether the quarters of both vectors of a half are of the same groups.
