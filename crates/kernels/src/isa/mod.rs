@@ -88,6 +88,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const NIBBLES: bool = false;
     /// Whether registers are so few that a row of a product has one sum alone, to which offsets are added too.
     const ONE_SUM: bool = false;
+    /// Whether [`Isa::load_f16_heads`] gives finite numbers for infinities too, and for what is no number.
+    const FINITE_HEADS: bool = false;
 
     /// 64 bytes.
     type Bytes: Copy;

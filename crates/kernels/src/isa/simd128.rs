@@ -136,6 +136,7 @@ super::parts::isa_by_parts! {
 
     const NIBBLES: bool = arithmetic::NIBBLES;
     const ONE_SUM: bool = true;
+    const FINITE_HEADS: bool = true;
 
     /// Quad by quad: what it has of each token is spread once for all registers of a line.
     #[inline(always)]
@@ -211,16 +212,6 @@ super::parts::isa_by_parts! {
     #[inline(always)]
     fn load_doubled(self, from: &[f32; 8]) -> Self::F32 {
         self.load_even(from).map(|pair| i32x4_shuffle::<0, 0, 2, 2>(pair, pair))
-    }
-
-    #[inline(always)]
-    fn keep(self, v: Self::F32, n: usize) -> Self::F32 {
-        let mut kept = v;
-        unrolled!(i in 0 1 2 3, {
-            let lane = 4 * i as i32;
-            kept[i] = v128_and(v[i], i32x4_lt(i32x4(lane, lane + 1, lane + 2, lane + 3), i32x4_splat(n as i32)));
-        });
-        kept
     }
 
     #[inline(always)]

@@ -91,24 +91,33 @@ test('every build that there is answers alike', async (t) => {
   assert.equal(new Set(answers.values()).size, 1, JSON.stringify([...answers]));
 });
 
-/** What `firecrest run --raw --temperature 0 --max-tokens 24 "The capital of France is"` writes. */
-const CAPITAL = ' Paris.\n\nThe United States has a population of approximately 311 million people.\n\nThe United States';
+/**
+ * What `firecrest run --raw --temperature 0` writes, on every instruction set: so long as no two tokens are as good as
+ * equal, which rounding then decides.
+ */
+const ANSWERS = [
+  ['The capital of France is', 12, ' Paris.\n\nThe United States has a population of approximately'],
+  ['The quick brown fox jumps over the lazy dog. The quick brown fox jumps over the lazy dog. The quick brown', 7, ' fox is a classic example of a'],
+];
 
 for (const variant of built) {
   test(`SmolLM2 streams what the engine answers: ${variant}`, { skip: !smollm2, timeout: 300_000 }, async (t) => {
     const page = await open(t);
-    const { text, pieces, stats, info } = await run(
+    const { texts, pieces, stats, info } = await run(
       page,
       `const model = await Firecrest.load('/smollm2.gguf', { storage: 'none', variant: given.variant, threads: 2 });
-       const answer = model.generate('The capital of France is', { maxTokens: 24, temperature: 0, raw: true });
-       const pieces = []; for await (const piece of answer) pieces.push(piece);
-       const stats = await answer.stats; const { info } = model; model.dispose();
-       return { text: pieces.join(''), pieces: pieces.length, stats, info };`,
-      { variant },
+       const texts = []; let pieces = 0; let stats;
+       for (const [prompt, maxTokens] of given.answers) {
+         const answer = model.generate(prompt, { maxTokens, temperature: 0, raw: true });
+         let text = ''; for await (const piece of answer) { text += piece; pieces++; }
+         texts.push(text); stats = await answer.stats;
+       }
+       const { info } = model; model.dispose(); return { texts, pieces, stats, info };`,
+      { variant, answers: ANSWERS },
     );
     t.diagnostic(`${stats.tokensPerSecond?.toFixed(1)} tokens/s, ${info.threads} threads`);
-    assert.equal(text, CAPITAL);
-    assert.ok(pieces > 10);
+    assert.deepEqual(texts, ANSWERS.map(([, , text]) => text));
+    assert.ok(pieces > 15);
   });
 }
 
@@ -141,7 +150,7 @@ test('the classes work without the package', async (t) => {
     const input = new Float32Array(dimension).fill(0.1);
     const output = engine.infer(input);
     const time = wasm.measure_inference_time(engine, input, 3);
-    const absent = await wasm.SparseInferenceEngine.load_streaming('/absent.gguf', config).catch((e) => e.code);
+    const absent = await wasm.SparseInferenceEngine.load_streaming('/dist/absent.gguf', config).catch((e) => e.code);
     const { average_active_ratio } = engine.sparsity_stats();
     return { length: output.length, dimension, time, absent, average_active_ratio };
   });

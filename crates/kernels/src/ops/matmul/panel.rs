@@ -122,6 +122,14 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: b
             self.tile::<I, 4>(isa, t);
             t += 4;
         }
+        if I::TOKENS == 2 {
+            if t < tokens {
+                // With the one before once more, rather than with code for one alone: there are enough of them.
+                const { assert!(super::PANEL_TOKENS >= 2) };
+                self.tile::<I, 2>(isa, tokens - 2);
+            }
+            return;
+        }
         while t < tokens {
             self.tile::<I, 1>(isa, t);
             t += 1;

@@ -139,7 +139,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let mut scales = [[0.0; 16]; R];
         unrolled!(r < R, {
             let (mut scale, mut offset) = Q::scale_vectors(isa, chunk[r]);
-            if len < CHUNK {
+            if len < CHUNK && !(I::FINITE_HEADS && Q::FORMAT.block_len() == 32) {
                 // Not a number where other bytes stand, perhaps.
                 scale = isa.keep(scale, if Q::GROUP == 16 { len / 16 } else { len / 32 * 2 });
                 offset = isa.keep(offset, len / 16);
