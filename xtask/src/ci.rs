@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::setup::{self, AARCH64};
-use crate::shell::{Failure, Result, Run, cargo, step, target_dir};
-use crate::test;
+use crate::shell::{Failure, Result, Run, cargo, find, step, target_dir};
+use crate::{test, wasm, web};
 
 /// The most that the program may take, in bytes.
 const MAX_PROGRAM_BYTES: u64 = 12_000_000;
@@ -37,7 +37,20 @@ pub(crate) fn run() -> Result {
     })?;
     // This is `cargo xtask test`, the command of the README.
     test::run()?;
+    package_for_browsers()?;
     step("size of the program", program_size)
+}
+
+/// The package for browsers, with the build that most of them run.
+fn package_for_browsers() -> Result {
+    if find("npm").is_none()
+        && let Err(reason) = setup::install("npm")
+    {
+        eprintln!("NOT RUN: the package for browsers: {reason}");
+        return Ok(());
+    }
+    wasm::run(&["relaxed-simd".to_owned()])?;
+    web::test()
 }
 
 /// Crates that compile C or C++, or look for a library of the system to link with.

@@ -29,6 +29,19 @@ const BUILDS: [(&str, &str, bool); 6] = [
     ("relaxed-simd-threads", "+simd128,+relaxed-simd", true),
 ];
 
+/// What the modules may use, as wasm-opt calls it.
+const FEATURES: [&str; 9] = [
+    "bulk-memory",
+    "multivalue",
+    "mutable-globals",
+    "nontrapping-float-to-int",
+    "reference-types",
+    "relaxed-simd",
+    "sign-ext",
+    "simd",
+    "threads",
+];
+
 /// What the linker is told for a memory that threads share.
 const SHARED_MEMORY: &str = "-C link-arg=--shared-memory -C link-arg=--import-memory \
     -C link-arg=--max-memory=4294967296 -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size \
@@ -66,9 +79,11 @@ pub(crate) fn run(names: &[String]) -> Result {
 /// One build: compiled, bound, optimised.
 fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
     let target = "wasm32-unknown-unknown";
-    let mut flags = format!("-C target-feature=+bulk-memory,{features}");
+    // Names that say of which format a kernel is, for profiles; and messages without this machine's paths.
+    let names = format!("-C symbol-mangling-version=v0{}", short_paths()?);
+    let mut flags = format!("{names} -C target-feature=+bulk-memory,{features}");
     let mut build = if threads {
-        flags = format!("-C target-feature=+atomics,+bulk-memory,{features} {SHARED_MEMORY}");
+        flags = format!("{names} -C target-feature=+atomics,+bulk-memory,{features} {SHARED_MEMORY}");
         let mut build = command("rustup", "run nightly cargo build -Z build-std=std,panic_abort");
         // This is cargo of another toolchain, which must not find this one's compiler.
         build.env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
@@ -85,7 +100,13 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
 
     let module = out.join("firecrest_wasm_bg.wasm");
     let optimised = out.join("optimised.wasm");
-    command("node", "node_modules/binaryen/bin/wasm-opt -O2 --all-features --strip-debug --strip-producers")
+    command("node", "node_modules/binaryen/bin/wasm-opt")
+        // The stack grows down to address 0, so that nothing lives below 1024: constants move into loads.
+        .args(["-Os", "--low-memory-unused", "--merge-similar-functions", "--dae-optimizing"])
+        .arg("--optimize-added-constants-propagate")
+        .args(["--strip-debug", "--strip-producers", "--strip-target-features"])
+        // All features would be too many: browsers lag behind in how a module may be encoded.
+        .args(FEATURES.map(|feature| format!("--enable-{feature}")))
         .current_dir(PACKAGE)
         .arg(absolute(&module)?)
         .arg("--output")
@@ -94,12 +115,27 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
     fs::rename(&optimised, &module).map_err(Failure::at(&module))
 }
 
+/// What has the compiler leave out where the sources of dependencies lie.
+fn short_paths() -> Result<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let Some(registries) = home.map(|home| home.join("registry/src")) else { return Ok(String::new()) };
+    let mut flags = String::new();
+    for entry in fs::read_dir(&registries).into_iter().flatten() {
+        let folder = entry.map_err(Failure::at(&registries))?.path();
+        // Flags are separated by spaces.
+        if let Some(folder) = folder.to_str().filter(|folder| !folder.contains(' ')) {
+            flags += &format!(" --remap-path-prefix={folder}/=");
+        }
+    }
+    Ok(flags)
+}
+
 fn absolute(path: &Path) -> Result<PathBuf> {
     env::current_dir().map(|root| root.join(path)).map_err(Failure::at(path))
 }
 
 /// Returns wasm-bindgen's program, installed where it is missing or of another version.
-fn wasm_bindgen() -> Result<PathBuf> {
+pub(crate) fn wasm_bindgen() -> Result<PathBuf> {
     let right = |program: &Path| {
         command(program, "--version").text().is_ok_and(|version| version.trim().ends_with(WASM_BINDGEN))
     };

@@ -1,7 +1,7 @@
 //! `cargo xtask web`: the demo page, built and served. `cargo xtask test-web`: the package in Node and in Chromium.
 
 use crate::setup;
-use crate::shell::{Failure, Result, Run, command, find, step};
+use crate::shell::{Failure, Result, Run, cargo, command, find, step};
 use crate::wasm::{self, PACKAGE};
 
 /// Builds everything and serves the demo page until it is interrupted; `--no-build` serves what was built.
@@ -14,13 +14,17 @@ pub(crate) fn serve(options: &[String]) -> Result {
     command("node", "demo/serve.mjs").current_dir(PACKAGE).run()
 }
 
-/// Tests what was built, in Node and, where there is one, in Chromium.
+/// Tests what was built: the classes and the package in Node and, where there is one, the package in Chromium.
 pub(crate) fn test() -> Result {
     let model = setup::test_model().map_err(Failure::new)?;
     step("get npm packages", wasm::npm_packages)?;
-    step("package in Node", || {
-        command("node", "--test test/node/").current_dir(PACKAGE).env("FIRECREST_TEST_MODEL", &model).run()
-    })?;
+    step("classes in Node", classes)?;
+    let node = |tests: &str| {
+        let mut node = command("node", "--test");
+        node.arg(tests).current_dir(PACKAGE).env("FIRECREST_TEST_MODEL", &model);
+        node
+    };
+    step("package in Node", || node("test/node/").run())?;
     let chromium = find("chromium").or_else(|| {
         setup::install("chromium")
             .map_err(|reason| eprintln!("{reason}"))
@@ -31,16 +35,23 @@ pub(crate) fn test() -> Result {
         eprintln!("NOT RUN: tests in a browser: there is no chromium");
         return Ok(());
     };
-    step("package in Chromium", || {
-        command("node", "--test test/browser/")
-            .current_dir(PACKAGE)
-            .env("FIRECREST_TEST_MODEL", &model)
-            .env("FIRECREST_CHROMIUM", &chromium)
-            .run()
-    })
+    step("package in Chromium", || node("test/browser/").env("FIRECREST_CHROMIUM", &chromium).run())
 }
 
-/// Measures Firecrest and wllama in one Chromium, turn by turn.
+/// What `crates/wasm` exports, by wasm-bindgen's runner.
+fn classes() -> Result {
+    let runner = wasm::wasm_bindgen()?.with_file_name("wasm-bindgen-test-runner");
+    // As in `cargo xtask ci`: little is computed here, and optimising takes several times as long.
+    let profile =
+        "--config profile.dev.opt-level=0 --config profile.dev.package.firecrest-kernels.opt-level=0";
+    cargo("test --package firecrest-wasm --tests --target wasm32-unknown-unknown")
+        .args(profile.split(' '))
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "")
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
+        .run()
+}
+
+/// Measures Firecrest and wllama in one Chromium, turn by turn, with the test model and those that are named.
 pub(crate) fn bench(options: &[String]) -> Result {
     let model = setup::test_model().map_err(Failure::new)?;
     step("get npm packages", wasm::npm_packages)?;

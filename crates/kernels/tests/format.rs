@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firecrest_kernels::format::float::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
-use firecrest_kernels::format::{CHUNK, Codes, Format, GROUPS, Quant, QuantizeError, dequantize};
+use firecrest_kernels::format::{CHUNK, Codes, Format, GROUPS, Quant, QuantizeError};
 use firecrest_kernels::with_quant;
 use serde_json::Value;
 
@@ -182,7 +182,7 @@ fn check_chunk<Q: Quant>(chunk: &[u8]) {
     let format = Q::FORMAT;
     let whole = (Q::scales(chunk), [0, 1, 2, 3].map(|pair| Q::codes(chunk, pair)));
     let mut values = [0.0; CHUNK];
-    dequantize::<Q>(chunk, &mut values);
+    format.dequantize(chunk, &mut values);
 
     for blocks in 0..=CHUNK / format.block_len() {
         let len = blocks * format.block_len();
@@ -206,7 +206,7 @@ fn check_chunk<Q: Quant>(chunk: &[u8]) {
             }
         }
         let mut prefix = vec![0.0; len];
-        dequantize::<Q>(short, &mut prefix);
+        format.dequantize(short, &mut prefix);
         for (i, (got, want)) in prefix.iter().zip(&values).enumerate() {
             assert!(got.to_bits() == want.to_bits() || want.is_nan(), "{format}, {len} weights: weight {i}");
         }

@@ -1,10 +1,13 @@
 //! Memory for a file, filled in place.
 
+use firecrest::gguf::Gguf;
 use js_sys::Uint8Array;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{Failure, Kind, Outcome};
+
+const ZEROS: &[u8] = &[0; 4096];
 
 /// Memory for a file that arrives in pieces, in any order. Filled, it becomes a model without another copy.
 #[wasm_bindgen]
@@ -39,13 +42,16 @@ impl ModelBuffer {
 }
 
 impl ModelBuffer {
-    fn zeroed(length: f64) -> Outcome<Self> {
+    pub(crate) fn zeroed(length: f64) -> Outcome<Self> {
         if !(0.0..=f64::from(u32::MAX)).contains(&length) || length.fract() != 0.0 {
             return Err(Failure::new(Kind::Memory, format_args!("{length} bytes do not fit a module")));
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(length as usize).map_err(|_| Failure::memory(length as usize))?;
-        bytes.resize(length as usize, 0);
+        // Not `resize`, which writes byte by byte where code is compiled for size.
+        while bytes.len() < length as usize {
+            bytes.extend_from_slice(&ZEROS[..ZEROS.len().min(length as usize - bytes.len())]);
+        }
         Ok(Self { bytes })
     }
 
@@ -56,7 +62,7 @@ impl ModelBuffer {
         Ok(buffer)
     }
 
-    fn fill(&mut self, offset: f64, piece: &Uint8Array) -> Outcome {
+    pub(crate) fn fill(&mut self, offset: f64, piece: &Uint8Array) -> Outcome {
         let (length, end) = (self.bytes.len(), offset + f64::from(piece.length()));
         if !(offset >= 0.0 && offset.fract() == 0.0 && end <= length as f64) {
             return Err(Failure::new(
@@ -67,8 +73,13 @@ impl ModelBuffer {
         piece.copy_to(&mut self.bytes[offset as usize..end as usize]);
         Ok(())
     }
+}
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
+/// The file, or the split file, that buffers hold.
+pub(crate) fn open(shards: Vec<ModelBuffer>) -> Outcome<Gguf> {
+    let mut shards: Vec<Vec<u8>> = shards.into_iter().map(|buffer| buffer.bytes).collect();
+    Ok(match shards.len() {
+        1 => Gguf::from_bytes(shards.remove(0))?,
+        _ => Gguf::from_shards(shards)?,
+    })
 }

@@ -4,8 +4,10 @@ use std::fmt::Display;
 
 use firecrest::LoadError;
 use firecrest::chat::{MessageError, TemplateError};
+use firecrest::embed::EmbedError;
 use firecrest::generate::{ForwardError, GenerateError};
 use firecrest::gguf::GgufError;
+use firecrest::sparse::SparseError;
 use js_sys::{Error, Reflect};
 use wasm_bindgen::JsValue;
 
@@ -29,6 +31,8 @@ pub(crate) enum Kind {
     Inference,
     /// There is not enough memory.
     Memory,
+    /// A file could not be fetched.
+    Network,
 }
 
 impl Kind {
@@ -40,6 +44,7 @@ impl Kind {
             Self::Input => "input",
             Self::Inference => "inference",
             Self::Memory => "memory",
+            Self::Network => "network",
         }
     }
 
@@ -51,6 +56,7 @@ impl Kind {
             Self::Input => "InputError",
             Self::Inference => "InferenceError",
             Self::Memory => "MemoryError",
+            Self::Network => "NetworkError",
         }
     }
 }
@@ -149,5 +155,29 @@ impl From<TemplateError> for Failure {
 impl From<MessageError> for Failure {
     fn from(error: MessageError) -> Self {
         Self::caused(Kind::Input, &error)
+    }
+}
+
+impl From<EmbedError> for Failure {
+    fn from(error: EmbedError) -> Self {
+        let kind = match &error {
+            EmbedError::NoClassifier => Kind::Unsupported,
+            EmbedError::Forward(_) => Kind::Inference,
+            _ => Kind::Input,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<SparseError> for Failure {
+    fn from(error: SparseError) -> Self {
+        let kind = match error {
+            SparseError::Load(error) => return error.into(),
+            SparseError::Setting { .. } => Kind::Config,
+            SparseError::Weights { .. } => Kind::Unsupported,
+            SparseError::Forward(_) => Kind::Inference,
+            _ => Kind::Input,
+        };
+        Self::caused(kind, &error)
     }
 }

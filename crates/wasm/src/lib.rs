@@ -1,7 +1,7 @@
 //! Firecrest for JavaScript: classes that hold what the engine makes, and no logic of their own.
 //!
 //! `packages/web` builds on these; pages may also use them by themselves. What does not fit is a JavaScript `Error`
-//! whose `code` says which kind (`parse`, `unsupported`, `config`, `input`, `inference`, `memory`) and whose `name` is
+//! whose `code` says which kind (`parse`, `unsupported`, `config`, `input`, `inference`, `memory`, `network`) and whose `name` is
 //! that kind too (`ParseError`, …).
 //!
 //! The instruction set is chosen when the module is built: scalar, simd128, or relaxed SIMD. With `atomics` the module
@@ -10,18 +10,22 @@
 mod buffer;
 mod config;
 mod convert;
+mod embedding;
 mod error;
 mod generation;
 mod llm;
 mod model;
+mod sparse;
 
 use firecrest::backend::IsaKind;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 pub use buffer::ModelBuffer;
+pub use embedding::EmbeddingModel;
 pub use generation::WasmGeneration;
 pub use llm::LLMModel;
 pub use model::WasmModel;
+pub use sparse::{SparseInferenceEngine, measure_inference_time};
 
 #[wasm_bindgen]
 extern "C" {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use firecrest::chat::{ChatInput, ChatTemplate, Message};
 use firecrest::generate::{GenerationConfig, Output, Piece, Session};
-use firecrest::gguf::Gguf;
 use firecrest::tokenizer::{EncodeOptions, Tokenizer};
 use firecrest::{Decoder, Model};
 use js_sys::{Function, Uint8Array, Uint32Array};
@@ -14,7 +13,7 @@ use serde_json::Value;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
-use crate::buffer::ModelBuffer;
+use crate::buffer::{self, ModelBuffer};
 use crate::config::{Config, ConfigFault};
 use crate::convert;
 use crate::error::{Failure, Kind, Outcome};
@@ -37,11 +36,7 @@ impl Loaded {
             let reason = "this file's layers are dense; SparseInferenceEngine runs sparse ones";
             return Err(ConfigFault::Refused { key: "sparsity.enabled", reason }.into());
         }
-        let mut shards: Vec<Vec<u8>> = shards.into_iter().map(ModelBuffer::into_bytes).collect();
-        let gguf = match shards.len() {
-            1 => Gguf::from_bytes(shards.remove(0))?,
-            _ => Gguf::from_shards(shards)?,
-        };
+        let gguf = buffer::open(shards)?;
         let model = Model::from_gguf(gguf)?;
         let mut context = config.context.clone();
         let trained = model.context_length();

@@ -40,8 +40,10 @@ export function getEngine(variant: Variant | undefined, threads: number, wasmUrl
 async function start(asked: Variant | undefined, wanted: number, wasmUrl: string | undefined): Promise<Engine> {
   const features = probe();
   let variant = asked ?? choose(features, wanted);
-  if (variant.endsWith('-threads') && (!features.threads || typeof Worker === 'undefined') && !isNodeProcess()) {
-    if (asked) throw new FirecrestError('unsupported', `${variant} needs a cross-origin isolated page`);
+  // A page's own thread must not wait for others, and not every worker may start some.
+  const mayWait = isNodeProcess() || (typeof Worker !== 'undefined' && !('document' in globalThis));
+  if (variant.endsWith('-threads') && !(features.threads && mayWait)) {
+    if (asked) throw new FirecrestError('unsupported', `${variant} needs a cross-origin isolated page, and a worker`);
     variant = choose({ ...features, threads: false }, wanted);
   }
   const url = wasmUrl ? new URL(`firecrest-${variant}.wasm`, wasmUrl) : URLS[variant]();

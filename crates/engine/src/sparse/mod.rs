@@ -33,6 +33,7 @@ mod linalg;
 mod low_rank;
 mod predictor;
 mod profile;
+mod stack;
 mod weights;
 
 pub use calibrate::{CalibrationOptions, CalibrationStep, calibrate};
@@ -45,4 +46,5 @@ pub use low_rank::LowRankPredictor;
 pub use predictor::{NeuronPredictor, PredictorQuality, SignBitPredictor};
 pub(crate) use profile::Thresholds;
 pub use profile::{LevelProfile, SparsityProfile};
+pub use stack::SparseStack;
 pub use weights::WeightMatrix;

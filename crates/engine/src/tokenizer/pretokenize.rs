@@ -5,8 +5,13 @@
 //! at the end of an alternative. That is rewritten here, so that a finite automaton runs them: in linear time, with no
 //! limit on backtracking to run into.
 
-use regex_automata::meta::Regex;
-use regex_automata::{Anchored, Input};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use regex_automata::hybrid::dfa::DFA;
+use regex_automata::hybrid::regex::{Cache, Regex as Automaton};
+use regex_automata::util::pool::Pool;
+use regex_automata::{Anchored, Input, Match};
 
 /// One step of splitting.
 #[derive(Clone, Copy, Debug)]
@@ -95,9 +100,40 @@ fn split<'t>(steps: &[Compiled], text: &'t str, word: &mut dyn FnMut(&'t str)) {
     }
 }
 
+type NewCache = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
+
+/// A list of patterns, of which the first that matches at a place counts: a finite automaton whose states are made as
+/// texts need them.
+struct Regex {
+    automaton: Arc<Automaton>,
+    caches: Pool<Cache, NewCache>,
+}
+
+impl Regex {
+    /// The first match in `input`.
+    fn search(&self, input: &Input<'_>) -> Option<Match> {
+        // The automaton gives up on nothing: it is told neither to stop at some bytes nor after some time.
+        self.automaton
+            .try_search(&mut self.caches.get(), input)
+            .unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
+    /// Whether this is the last pattern.
+    fn is_last(&self, found: &Match) -> bool {
+        found.pattern().as_usize() + 1 == self.automaton.pattern_len()
+    }
+}
+
 /// Compiles a list of patterns, constants of this crate that a test compiles too.
 fn compile(patterns: &[impl AsRef<str>]) -> Regex {
-    Regex::new_many(patterns).unwrap_or_else(|error| unreachable!("{error}"))
+    let automaton = Automaton::builder()
+        // What the classes of Unicode take at least, where that is more than by default.
+        .dfa(DFA::config().skip_cache_capacity_check(true))
+        .build_many(patterns)
+        .unwrap_or_else(|error| unreachable!("{error}"));
+    let automaton = Arc::new(automaton);
+    let shared = Arc::clone(&automaton);
+    Regex { automaton, caches: Pool::new(Box::new(move || shared.create_cache())) }
 }
 
 impl Matcher {
@@ -156,8 +192,10 @@ impl Digits {
                 start = at;
             }
         };
-        for run in self.regex.find_iter(text) {
-            if run.pattern().as_usize() + 1 < self.regex.pattern_len() {
+        let mut at = 0;
+        while let Some(run) = self.regex.search(&Input::new(text).range(at..)) {
+            at = run.end();
+            if !self.regex.is_last(&run) {
                 continue;
             }
             let digits = &text[run.range()];

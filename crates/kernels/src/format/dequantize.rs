@@ -1,9 +1,9 @@
 //! From the bytes of a row to f32.
 
 use super::float::{bf16_to_f32, f16_to_f32};
-use super::{CHUNK, Codes, Format, Quant};
+use super::unpacked::{Unpacked, Unpacker};
+use super::{CHUNK, Format};
 use crate::isa::Isa;
-use crate::with_quant;
 
 impl Format {
     /// Writes the values of a row of any format to `out`; bit for bit what GGML's own dequantization gives.
@@ -23,7 +23,7 @@ impl Format {
             Format::I32 => scalars(row, out, |bytes| i32::from_le_bytes(bytes) as f32),
             Format::I64 => scalars(row, out, |bytes| i64::from_le_bytes(bytes) as f32),
             quantized => {
-                with_quant!(quantized, Q => dequantize::<Q>(row, out)).expect("every other format is a Quant")
+                dequantize(Unpacker::new(quantized).expect("every other format is a Quant"), row, out);
             }
         }
     }
@@ -31,31 +31,25 @@ impl Format {
 
 /// Writes the weights of a row of a quantized format to `out`; bit for bit what GGML's own dequantization gives.
 ///
-/// This is the definition of [`Quant`] evaluated in f32, each step rounded. That it equals GGML in all bits holds
-/// because every format computes `scale` and `offset` in GGML's order, and what GGML may do differently after that
+/// This is the definition of [`Quant`](super::Quant) evaluated in f32, each step rounded. That it equals GGML in all bits
+/// holds because every format computes `scale` and `offset` in GGML's order, and what GGML may do differently after that
 /// (a sign, or a factor of 1/8, applied to the scale or to the integer) is exact either way.
 ///
 /// Stops at the shorter of `row` and `out`.
-#[inline(always)]
-pub fn dequantize<Q: Quant>(row: &[u8], out: &mut [f32]) {
-    let chunk_bytes = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
-    let zero = match Q::CODES {
-        Codes::Unsigned { zero, .. } => zero as i32,
-        Codes::Signed => 0,
-    };
-    for (chunk, out) in row.chunks(chunk_bytes).zip(out.chunks_mut(CHUNK)) {
-        let scales = Q::scales(chunk);
-        for (pair, out) in out.chunks_mut(64).enumerate() {
-            let codes = Q::codes(chunk, pair);
-            let mut weights = [0.0; 64];
-            for (k, run) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let group = (64 * pair + 16 * k) / Q::GROUP;
-                let (scale, offset) = (scales.scale[group], scales.offset[group]);
-                for j in 0..16 {
-                    let weight = scale * (codes[16 * k + j] as i32 - zero) as f32;
-                    // Adding an absent offset would turn -0 into 0.
-                    run[j] = if Q::OFFSET { weight + offset } else { weight };
-                }
+fn dequantize(unpacker: Unpacker, row: &[u8], out: &mut [f32]) {
+    let zero = i32::from(unpacker.zero);
+    let mut unpacked = Unpacked::ZERO;
+    for (chunk, out) in row.chunks(unpacker.chunk_bytes()).zip(out.chunks_mut(CHUNK)) {
+        unpacker.unpack(chunk, &mut unpacked);
+        let Unpacked { scales, codes } = &unpacked;
+        let codes = codes.as_flattened().as_chunks::<16>().0;
+        for (k, (out, codes)) in out.chunks_mut(16).zip(codes).enumerate() {
+            let group = 16 * k / unpacker.group;
+            let (scale, offset) = (scales.scale[group], scales.offset[group]);
+            let mut weights = codes.map(|code| scale * (i32::from(code) - zero) as f32);
+            // Adding an absent offset would turn -0 into 0.
+            if unpacker.offset {
+                weights = weights.map(|weight| weight + offset);
             }
             out.copy_from_slice(&weights[..out.len()]);
         }

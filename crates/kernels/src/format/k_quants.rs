@@ -82,6 +82,7 @@ impl Quant for Q3_K {
     const GROUP: usize = 16;
     const CODES: Codes = Codes::Unsigned { zero: 4, max: 7 };
     const OFFSET: bool = false;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
@@ -134,6 +135,7 @@ impl Quant for Q4_K {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Unsigned { zero: 0, max: 15 };
     const OFFSET: bool = true;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
@@ -183,6 +185,7 @@ impl Quant for Q5_K {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Unsigned { zero: 0, max: 31 };
     const OFFSET: bool = true;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
@@ -243,6 +246,7 @@ impl Quant for Q6_K {
     const GROUP: usize = 16;
     const CODES: Codes = Codes::Unsigned { zero: 32, max: 63 };
     const OFFSET: bool = false;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {

@@ -20,6 +20,7 @@ impl Quant for Q4_0 {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Unsigned { zero: 8, max: 15 };
     const OFFSET: bool = false;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
@@ -66,6 +67,7 @@ impl Quant for Q4_1 {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Unsigned { zero: 0, max: 15 };
     const OFFSET: bool = true;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
@@ -115,6 +117,7 @@ impl Quant for Q5_0 {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Unsigned { zero: 16, max: 31 };
     const OFFSET: bool = false;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {
@@ -200,6 +203,7 @@ impl Quant for Q8_0 {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Signed;
     const OFFSET: bool = false;
+    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {

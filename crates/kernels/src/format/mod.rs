@@ -15,8 +15,8 @@ mod legacy;
 mod low_bit;
 mod quant;
 pub(crate) mod quantize;
+mod unpacked;
 
-pub use dequantize::dequantize;
 pub(crate) use dequantize::widen;
 pub use four_bit::{IQ4_NL, IQ4_XS, MXFP4, NVFP4};
 pub use iq::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
@@ -25,6 +25,7 @@ pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1};
 pub use low_bit::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 pub use quant::{CHUNK, Codes, GROUPS, Order, Quant, Scales};
 pub use quantize::QuantizeError;
+pub(crate) use unpacked::{Unpacked, Unpacker};
 
 macro_rules! formats {
     ($($name:ident = $id:literal: $len:literal in $bytes:literal,)+) => {

@@ -76,6 +76,9 @@ pub trait Quant: Copy + Send + Sync + 'static {
     /// Whether groups have an offset.
     const OFFSET: bool;
 
+    /// Whether many files have it: where code is downloaded, products with the others share theirs.
+    const COMMON: bool = false;
+
     /// The scales and offsets of all the groups of a chunk.
     fn scales(chunk: &[u8]) -> Scales;
 

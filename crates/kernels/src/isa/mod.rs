@@ -86,6 +86,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const SIGNED_BIAS: u8;
     /// Whether dot products gain from knowing that codes are below 16: operations compile twice for that.
     const NIBBLES: bool = false;
+    /// Whether registers are so few that a row of a product has one sum alone, to which offsets are added too.
+    const ONE_SUM: bool = false;
+    /// Whether [`Isa::load_f16_heads`] gives finite numbers for infinities too, and for what is no number.
+    const FINITE_HEADS: bool = false;
 
     /// 64 bytes.
     type Bytes: Copy;

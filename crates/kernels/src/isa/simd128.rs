@@ -84,9 +84,10 @@ impl $isa {
         };
         fn splat_i321(self, x: i32) -> v128 = i32x4_splat(x);
         fn sub_i321(self, a: v128, b: v128) -> v128 = i32x4_sub(a, b);
-        fn dot_unsigned1(self, acc: v128, codes: v128, x: v128) -> v128 = arithmetic::dot_unsigned(acc, codes, x);
+        fn dot_unsigned1(self, acc: v128, codes: v128, x: v128) -> v128 =
+            arithmetic::step(CodeRange::Unsigned, acc, codes, arithmetic::operand(CodeRange::Unsigned, x));
         fn dot_signed1(self, acc: v128, codes: v128, x: v128) -> v128 =
-            i32x4_add(acc, fold(wide_products([codes], [x])));
+            arithmetic::step(CodeRange::Signed, acc, codes, arithmetic::operand(CodeRange::Signed, x));
         fn to_f321(self, v: v128) -> v128 = f32x4_convert_i32x4(v);
         fn load_i81(self, from: &[i8; 4]) -> v128 = {
             let bytes = u32x4_splat(u32::from_le_bytes(from.map(|b| b as u8)));
@@ -130,11 +131,14 @@ impl $isa {
 }
 
 super::parts::isa_by_parts! {
-    $isa = $name, 4 registers of 16 bytes, rows 2, tokens $tokens, v128, v128, v128;
+    // With two rows, browsers would keep activations for the second one: on the stack.
+    $isa = $name, 4 registers of 16 bytes, rows 1, tokens $tokens, v128, v128, v128;
 
     const NIBBLES: bool = arithmetic::NIBBLES;
+    const ONE_SUM: bool = true;
+    const FINITE_HEADS: bool = true;
 
-    /// Register by register, so that few sums are alive at a time.
+    /// Quad by quad: what it has of each token is spread once for all registers of a line.
     #[inline(always)]
     fn dot_lines<const N: usize, const T: usize>(
         self,
@@ -142,22 +146,24 @@ super::parts::isa_by_parts! {
         lines: &[[u8; 64]; N],
         x: [&[[u8; 4]; N]; T],
     ) -> [Self::I32; T] {
-        let mut sums = [[self.splat_i321(0); 4]; T];
-        unrolled!(i in 0 1 2 3, {
-            let mut codes = [self.splat_byte1(0); N];
-            unrolled!(q < N, {
-                codes[q] = self.load1(Self::part(&lines[q], i));
-            });
+        const { assert!(N <= 8, "sums of nibbles would overflow") };
+        let zero = self.splat_i321(0);
+        let mut sums = [[zero; 4]; T];
+        for q in 0..N {
+            let mut quads = [arithmetic::operand(range, zero); T];
             unrolled!(t < T, {
-                let mut bytes = codes;
-                unrolled!(q < N, {
-                    bytes[q] = self.splat41(x[t][q]);
+                quads[t] = arithmetic::operand(range, self.splat41(x[t][q]));
+            });
+            unrolled!(i in 0 1 2 3, {
+                let line = self.load1(Self::part(&lines[q], i));
+                unrolled!(t < T, {
+                    sums[t][i] = arithmetic::step(range, sums[t][i], line, quads[t]);
                 });
-                sums[t][i] = if range == CodeRange::Signed {
-                    fold(wide_products(codes, bytes))
-                } else {
-                    arithmetic::dot_many(range, codes, bytes)
-                };
+            });
+        }
+        unrolled!(t < T, {
+            unrolled!(i in 0 1 2 3, {
+                sums[t][i] = arithmetic::finish(range, sums[t][i]);
             });
         });
         sums
@@ -165,14 +171,13 @@ super::parts::isa_by_parts! {
 
     #[inline(always)]
     fn dot_all<const N: usize>(self, range: CodeRange, codes: [Self::Bytes; N], x: [Self::Bytes; N]) -> Self::I32 {
+        const { assert!(N <= 8, "sums of nibbles would overflow") };
         let mut sums = [self.splat_i321(0); 4];
         unrolled!(i in 0 1 2 3, {
-            let (codes, x) = (codes.map(|v| v[i]), x.map(|v| v[i]));
-            sums[i] = if range == CodeRange::Signed {
-                fold(wide_products(codes, x))
-            } else {
-                arithmetic::dot_many(range, codes, x)
-            };
+            unrolled!(q < N, {
+                sums[i] = arithmetic::step(range, sums[i], codes[q][i], arithmetic::operand(range, x[q][i]));
+            });
+            sums[i] = arithmetic::finish(range, sums[i]);
         });
         sums
     }
@@ -184,9 +189,29 @@ super::parts::isa_by_parts! {
         let head = |i: usize| blocks.get(i).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & bytes);
         let mut heads = [self.splat1(0.0); 4];
         unrolled!(i in 0 1 2 3, {
-            heads[i] = widen_f16(u32x4_extend_low_u16x8(u32x4(head(2 * i), head(2 * i + 1), 0, 0)));
+            heads[i] = widen_finite_f16(u32x4(head(2 * i), head(2 * i + 1), 0, 0));
         });
         heads
+    }
+
+    #[inline(always)]
+    fn load_even(self, from: &[f32; 8]) -> Self::F32 {
+        let mut pairs = [self.splat1(0.0); 4];
+        unrolled!(i in 0 1 2 3, {
+            // SAFETY: the reference covers 8 bytes; loads need no alignment.
+            pairs[i] = unsafe { u64x2_load_extend_u32x2(Self::part::<_, 8, 2>(from, i).as_ptr().cast()) };
+        });
+        pairs
+    }
+
+    #[inline(always)]
+    fn load_odd(self, from: &[f32; 8]) -> Self::F32 {
+        self.load_even(from).map(|pair| u64x2_shl(pair, 32))
+    }
+
+    #[inline(always)]
+    fn load_doubled(self, from: &[f32; 8]) -> Self::F32 {
+        self.load_even(from).map(|pair| i32x4_shuffle::<0, 0, 2, 2>(pair, pair))
     }
 
     #[inline(always)]
@@ -228,11 +253,18 @@ simd! {
 }
 
 /// What differs with the relaxed instructions.
+///
+/// A dot product is some steps, each with a register of codes and the operand made of activations, and what finishes the
+/// sum.
 #[cfg(target_feature = "relaxed-simd")]
 mod arithmetic {
     use super::*;
 
     pub(super) const NIBBLES: bool = true;
+
+    /// Activations: as they are; of signed codes, what is positive and what is negative of them, each below 128.
+    #[derive(Clone, Copy)]
+    pub(super) struct Operand(v128, v128);
 
     #[inline(always)]
     pub(super) fn mul_add(a: v128, b: v128, c: v128) -> v128 {
@@ -244,31 +276,40 @@ mod arithmetic {
         i8x16_relaxed_swizzle(table, indices)
     }
 
-    /// Adds to each lane the products of its four bytes; `codes` are below 128.
     #[inline(always)]
-    pub(super) fn dot_unsigned(acc: v128, codes: v128, x: v128) -> v128 {
-        i32x4_relaxed_dot_i8x16_i7x16_add(x, codes, acc)
+    pub(super) fn operand(range: CodeRange, x: v128) -> Operand {
+        match range {
+            CodeRange::Nibble | CodeRange::Unsigned => Operand(x, x),
+            CodeRange::Signed => {
+                let zero = i8x16_splat(0);
+                Operand(i8x16_max(x, zero), i8x16_max(i8x16_sub(zero, x), zero))
+            }
+        }
     }
 
-    /// As `dot_unsigned`, of several registers. Sums of codes below 16 fit 16 bits eight times over, so they widen only
-    /// once.
+    /// Adds the products. What browsers make of the instruction that would add sums of four products to 32 bits loads a
+    /// constant each time, so that step is apart.
     #[inline(always)]
-    pub(super) fn dot_many<const N: usize>(range: CodeRange, codes: [v128; N], x: [v128; N]) -> v128 {
-        if range == CodeRange::Nibble {
-            const { assert!(N <= 8) };
-            let mut sum = i16x8_relaxed_dot_i8x16_i7x16(x[0], codes[0]);
-            unrolled!(i < N, {
-                if i > 0 {
-                    sum = i16x8_add(sum, i16x8_relaxed_dot_i8x16_i7x16(x[i], codes[i]));
-                }
-            });
-            return i32x4_dot_i16x8(sum, i16x8_splat(1));
+    pub(super) fn step(range: CodeRange, sum: v128, codes: v128, x: Operand) -> v128 {
+        match range {
+            // Sums of pairs, which fit 16 bits eight times over: |15 · 127 · 2 · 8| < 2^15.
+            CodeRange::Nibble => i16x8_add(sum, i16x8_relaxed_dot_i8x16_i7x16(x.0, codes)),
+            CodeRange::Unsigned => {
+                i32x4_add(sum, i32x4_dot_i16x8(i16x8_relaxed_dot_i8x16_i7x16(x.0, codes), i16x8_splat(1)))
+            }
+            // Of each two activations either the positive or the negative part is zero, so differences do not overflow.
+            CodeRange::Signed => {
+                let positive = i16x8_relaxed_dot_i8x16_i7x16(codes, x.0);
+                let products = i16x8_sub(positive, i16x8_relaxed_dot_i8x16_i7x16(codes, x.1));
+                i32x4_add(sum, i32x4_dot_i16x8(products, i16x8_splat(1)))
+            }
         }
-        let mut sum = i32x4_splat(0);
-        unrolled!(i < N, {
-            sum = dot_unsigned(sum, codes[i], x[i]);
-        });
-        sum
+    }
+
+    /// The sums in 32 bits.
+    #[inline(always)]
+    pub(super) fn finish(range: CodeRange, sum: v128) -> v128 {
+        if range == CodeRange::Nibble { i32x4_dot_i16x8(sum, i16x8_splat(1)) } else { sum }
     }
 }
 
@@ -278,6 +319,10 @@ mod arithmetic {
     use super::*;
 
     pub(super) const NIBBLES: bool = false;
+
+    /// Activations, widened.
+    #[derive(Clone, Copy)]
+    pub(super) struct Operand(v128, v128);
 
     #[inline(always)]
     pub(super) fn mul_add(a: v128, b: v128, c: v128) -> v128 {
@@ -289,33 +334,34 @@ mod arithmetic {
         i8x16_swizzle(table, indices)
     }
 
+    // Even and odd bytes are widened apart, so that the sums of both are of the same quads.
     #[inline(always)]
-    pub(super) fn dot_unsigned(acc: v128, codes: v128, x: v128) -> v128 {
-        i32x4_add(acc, fold(wide_products([codes], [x])))
+    pub(super) fn operand(_: CodeRange, x: v128) -> Operand {
+        Operand(i16x8_shr(i16x8_shl(x, 8), 8), i16x8_shr(x, 8))
     }
 
     #[inline(always)]
-    pub(super) fn dot_many<const N: usize>(_: CodeRange, codes: [v128; N], x: [v128; N]) -> v128 {
-        fold(wide_products(codes, x))
+    pub(super) fn step(range: CodeRange, sum: v128, codes: v128, x: Operand) -> v128 {
+        let even = match range {
+            CodeRange::Signed => i16x8_shr(i16x8_shl(codes, 8), 8),
+            _ => v128_and(codes, i16x8_splat(255)),
+        };
+        let odd = i16x8_shr(codes, 8);
+        i32x4_add(i32x4_add(sum, i32x4_dot_i16x8(even, x.0)), i32x4_dot_i16x8(odd, x.1))
+    }
+
+    #[inline(always)]
+    pub(super) fn finish(_: CodeRange, sum: v128) -> v128 {
+        sum
     }
 }
 
-/// Sums of pairs of products over several registers: those of the low, and of the high eight bytes.
+/// The four half-precision floats in the low half of a vector, which are not infinite, widened.
 #[inline(always)]
-fn wide_products<const N: usize>(codes: [v128; N], x: [v128; N]) -> [v128; 2] {
-    let mut sums = [i32x4_splat(0); 2];
-    unrolled!(i < N, {
-        let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(codes[i]), i16x8_extend_low_i8x16(x[i]));
-        let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(codes[i]), i16x8_extend_high_i8x16(x[i]));
-        sums = [i32x4_add(sums[0], low), i32x4_add(sums[1], high)];
-    });
-    sums
-}
-
-/// Sums of pairs, in order, from the low and the high half's.
-#[inline(always)]
-fn fold([low, high]: [v128; 2]) -> v128 {
-    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
+fn widen_finite_f16(halves: v128) -> v128 {
+    // The sign moves to bit 28, and with it all above it is copies of the sign, of which the uppermost stays.
+    let bits = v128_and(i32x4_shl(i32x4_extend_low_i16x8(halves), 13), u32x4_splat(0x8fff_ffff));
+    f32x4_mul(bits, f32x4_splat(f32::from_bits((127 + 112) << 23)))
 }
 
 /// Half-precision floats in the low halves of lanes, widened.

@@ -11,7 +11,7 @@ use super::matmul::Weights;
 use super::quantized::QuantizedChunk;
 use crate::format::float::f32_to_f16;
 use crate::format::quantize::round;
-use crate::format::{CHUNK, Codes, Format, Quant, widen};
+use crate::format::{CHUNK, Codes, Format, Quant, Unpacked, Unpacker, widen};
 use crate::isa::{Isa, IsaKind, Op};
 use crate::with_quant;
 
@@ -150,23 +150,18 @@ impl NeuronLayout {
             (self.format, self.outputs, self.neurons)
         );
         assert_eq!(out.len(), self.bytes_of(self.neurons_of(section)));
-        with_quant!(self.format, Q => self.pack_section::<Q>(weights, section, out));
-    }
-
-    fn pack_section<Q: Quant>(&self, weights: Weights<'_>, section: usize, out: &mut [u8]) {
+        let Some(unpacker) = Unpacker::new(self.format) else { return };
         out.fill(0);
         let neurons = self.neurons_of(section);
         let (padded, group_bytes) = (self.padded_outputs(), self.group_bytes());
         let (groups, outer) = out.split_at_mut(neurons / self.group * group_bytes);
         let start = self.format.row_bytes(section * CHUNK).unwrap_or(0);
         let chunk_bytes = self.format.row_bytes(neurons).unwrap_or(0);
+        let mut unpacked = Unpacked::ZERO;
         for r in 0..self.outputs {
             let chunk = &weights.row(r)[start..][..chunk_bytes];
-            let scales = Q::scales(chunk);
-            let mut codes = [0; CHUNK];
-            for (pair, codes) in codes.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-                *codes = Q::codes(chunk, pair);
-            }
+            unpacker.unpack(chunk, &mut unpacked);
+            let (scales, codes) = (&unpacked.scales, unpacked.codes.as_flattened());
             let (tile, lane) = (r / TILE, 4 * (r % 16) + r % TILE / 16);
             for (g, group) in groups.chunks_exact_mut(group_bytes).enumerate() {
                 let (rows, vectors) = group.split_at_mut(self.group * self.neuron_bytes());

@@ -100,6 +100,16 @@ test('a connection that is cut is taken up again', async () => {
   assert.deepEqual(server.requests.slice(1, 3).map(({ range }) => range?.split('-')[0]), ['bytes=10000', 'bytes=20000']);
 });
 
+test('embeddings are those of the engine', async () => {
+  const model = await Firecrest.load(join(import.meta.dirname, '../../../../crates/wasm/tests/data/bert.gguf'));
+  const [hello, other] = await model.embed(['hello world', 'another text']);
+  assert.equal(hello.length, model.info.dimension);
+  assert.equal(other.length, model.info.dimension);
+  // What `firecrest embed "hello world"` gives.
+  for (const [i, value] of [0.02958426, 0.09655171, -0.03132011].entries()) assert.ok(Math.abs(hello[i] - value) < 2e-3);
+  model.dispose();
+});
+
 test('SmolLM2 answers as in the engine', { skip: !smollm2 }, async () => {
   const model = await Firecrest.load(smollm2);
   const answer = model.generate(PROMPT, { maxTokens: 12, temperature: 0, raw: true });

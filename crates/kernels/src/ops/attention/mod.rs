@@ -87,12 +87,21 @@ impl<T: Element> Op for Attend<'_, T> {
                 t += QUERIES;
             }
         }
-        while t + 4 <= tokens {
+        while !I::ONE_SUM && t + 4 <= tokens {
             self.queries::<I, 4, 1, 2>(isa, t);
             t += 4;
         }
+        // A vector takes four of few registers.
+        while I::ONE_SUM && t + 2 <= tokens {
+            self.queries::<I, 2, 1, 1>(isa, t);
+            t += 2;
+        }
         while t < tokens {
-            self.queries::<I, 1, 4, 4>(isa, t);
+            if I::ONE_SUM {
+                self.queries::<I, 1, 2, 2>(isa, t);
+            } else {
+                self.queries::<I, 1, 4, 4>(isa, t);
+            }
             t += 1;
         }
     }
@@ -125,7 +134,7 @@ impl<T: Element> Attend<'_, T> {
                 scores::<I, T, Q, K>(isa, &self.cache, self.score, &q, span, block, &mut weights);
                 block += K;
             }
-            while block < blocks {
+            while K > 1 && block < blocks {
                 scores::<I, T, Q, 1>(isa, &self.cache, self.score, &q, span, block, &mut weights);
                 block += 1;
             }
@@ -159,7 +168,7 @@ impl<T: Element> Attend<'_, T> {
                 values::<I, T, Q, V>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
                 line += V;
             }
-            while line < value_lines {
+            while V > 1 && line < value_lines {
                 values::<I, T, Q, 1>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
                 line += 1;
             }

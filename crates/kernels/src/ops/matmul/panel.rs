@@ -8,7 +8,7 @@ use crate::isa::{CodeRange, Isa, Op, unrolled};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
 /// Rows in a panel: one a lane.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 /// Panels that are unpacked before tokens pass by: the tokens of a tile stay in the first cache for all of them, while
 /// the panels stay in the second.
@@ -18,11 +18,11 @@ pub(super) const PANELS: usize = 4;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct PanelRun {
-    codes: [[u8; 64]; 8],
+    pub(super) codes: [[u8; 64]; 8],
     /// One vector of 16 rows for each group: two groups of 16, or one of 32 (the second unused).
-    scale: [[f32; ROWS]; 2],
+    pub(super) scale: [[f32; ROWS]; 2],
     /// As `scale`; the code that stands for zero is taken off here too.
-    offset: [[f32; ROWS]; 2],
+    pub(super) offset: [[f32; ROWS]; 2],
 }
 
 impl PanelRun {
@@ -91,13 +91,13 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
 }
 
 /// Panels times all tokens. It knows of the format only what changes the arithmetic, so formats share its code.
-struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: bool> {
-    panels: &'a [PanelRun],
+pub(super) struct Tiles<'a, const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: bool> {
+    pub(super) panels: &'a [PanelRun],
     /// Length of a panel.
-    runs: usize,
-    x: &'a [QuantizedChunk],
-    stride: usize,
-    out: MatrixMut<'a>,
+    pub(super) runs: usize,
+    pub(super) x: &'a [QuantizedChunk],
+    pub(super) stride: usize,
+    pub(super) out: MatrixMut<'a>,
 }
 
 impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: bool> Op
@@ -121,6 +121,14 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: b
         while I::TOKENS > 4 && t + 4 <= tokens {
             self.tile::<I, 4>(isa, t);
             t += 4;
+        }
+        if I::TOKENS == 2 {
+            if t < tokens {
+                // With the one before once more, rather than with code for one alone: there are enough of them.
+                const { assert!(super::PANEL_TOKENS >= 2) };
+                self.tile::<I, 2>(isa, tokens - 2);
+            }
+            return;
         }
         while t < tokens {
             self.tile::<I, 1>(isa, t);

@@ -33,6 +33,19 @@ struct Sums<I: Isa> {
     offsets: I::F32,
 }
 
+impl<I: Isa> Sums<I> {
+    #[inline(always)]
+    fn add_offset(&mut self, isa: I, offset: I::F32, x: I::F32) {
+        let sum = if I::ONE_SUM { &mut self.products } else { &mut self.offsets };
+        *sum = isa.mul_add(offset, x, *sum);
+    }
+
+    #[inline(always)]
+    fn total(&self, isa: I) -> I::F32 {
+        if I::ONE_SUM { self.products } else { isa.add(self.products, self.offsets) }
+    }
+}
+
 impl<'a, Q: Quant> MatVec<'a, Q> {
     /// Bytes of a whole chunk.
     const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
@@ -102,7 +115,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         }
         let mut totals = [isa.splat(0.0); R];
         unrolled!(r < R, {
-            totals[r] = isa.add(sums[r].products, sums[r].offsets);
+            totals[r] = sums[r].total(isa);
         });
         let (fours, rest) = totals.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
@@ -136,7 +149,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let mut scales = [[0.0; 16]; R];
         unrolled!(r < R, {
             let (mut scale, mut offset) = Q::scale_vectors(isa, chunk[r]);
-            if len < CHUNK {
+            if len < CHUNK && !(I::FINITE_HEADS && Q::FORMAT.block_len() == 32) {
                 // Not a number where other bytes stand, perhaps.
                 scale = isa.keep(scale, if Q::GROUP == 16 { len / 16 } else { len / 32 * 2 });
                 offset = isa.keep(offset, len / 16);
@@ -144,10 +157,10 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             isa.store_f32(isa.mul(scale, x_scale), &mut scales[r]);
             if Q::OFFSET {
                 let offset = if Q::GROUP == 16 { offset } else { scale };
-                sums[r].offsets = isa.mul_add(offset, x_sum, sums[r].offsets);
+                sums[r].add_offset(isa, offset, x_sum);
             }
             if zero > 0 {
-                sums[r].offsets = isa.mul_add(scale, x_zero, sums[r].offsets);
+                sums[r].add_offset(isa, scale, x_zero);
             }
         });
         Self::half(isa, &chunk, 0, x, &scales, sums);
