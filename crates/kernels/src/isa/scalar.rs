@@ -34,6 +34,7 @@ macro_rules! each {
 impl Isa for Scalar {
     const NAME: &'static str = "scalar";
     const ROWS: usize = 1;
+    const COMPACT: bool = true;
     const TOKENS: usize = 1;
     const SIGNED_BIAS: u8 = 0;
 

@@ -2,8 +2,8 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, biased, range};
-use crate::format::{CHUNK, Quant};
+use super::{Weights, bias_and_zero, biased, range, unpacked};
+use crate::format::{CHUNK, Quant, Unpacker};
 use crate::isa::{CodeRange, Isa, Op, unrolled};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
@@ -231,6 +231,10 @@ impl<Q: Quant> Op for MatMul<'_, Q> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { weights, x, out: mut rest, panel, .. } = self;
+        if const { I::COMPACT && !Q::COMMON } {
+            let unpacker = Unpacker::of::<Q>();
+            return isa.call(unpacked::MatMul { unpacker, weights, x, out: rest, panel });
+        }
         let stride = chunks(weights.columns);
         let runs = panel.len() / PANELS;
         for first in (0..weights.rows).step_by(PANELS * ROWS) {

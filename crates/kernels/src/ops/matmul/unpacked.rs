@@ -1,5 +1,6 @@
 //! Products with formats that have no code of their own: each chunk is unpacked by a call, and what follows is compiled
-//! once for all. A module for browsers, which is downloaded, has this for the rarer formats.
+//! once for all. The rarer formats have this in a module for browsers, which is downloaded, and on instruction sets that are
+//! [compact](Isa::COMPACT).
 
 use super::panel::{PANELS, PanelRun, ROWS, Tiles};
 use super::{Weights, panel_runs};

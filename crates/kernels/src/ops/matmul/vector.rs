@@ -2,8 +2,8 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, biased, range};
-use crate::format::{CHUNK, Quant};
+use super::{Weights, bias_and_zero, biased, range, unpacked};
+use crate::format::{CHUNK, Quant, Unpacker};
 use crate::isa::{Isa, Op, unrolled};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
@@ -264,6 +264,10 @@ impl<Q: Quant> Op for MatVec<'_, Q> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { weights, selected, x, mut out, .. } = self;
+        if const { I::COMPACT && !Q::COMMON } {
+            let unpacker = Unpacker::of::<Q>();
+            return isa.call(unpacked::MatVec { unpacker, weights, selected, x, out });
+        }
         for (t, x) in x.chunks_exact(chunks(weights.columns)).enumerate() {
             let out = out.row_mut(t);
             match I::ROWS {
