@@ -9,7 +9,9 @@ use crate::chat::{ChatTemplate, TemplateError};
 use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece, Session};
 use crate::gguf::Gguf;
 use crate::models;
-use crate::nn::{ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SharedSparsity};
+use crate::nn::{
+    ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SavedContextError, SharedSparsity,
+};
 use crate::sparse::{ActivationType, SparseError, SparsityProfile};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::weights::Bytes;
@@ -112,6 +114,42 @@ impl Model {
     /// A conversation: it keeps its KV cache over turns and computes only what a new prompt adds.
     pub fn session(&self, options: &ContextOptions) -> Result<Session<Decoder, Arc<Tokenizer>>, LoadError> {
         Ok(Session::new(self.decoder(options)?, Arc::clone(&self.tokenizer)))
+    }
+
+    /// Writes a session's KV cache and its tokens to a file, whole or not at all, so that
+    /// [`load_session`](Self::load_session) can go on from there.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use firecrest::{ContextOptions, GenerationConfig, Model};
+    ///
+    /// let model = Model::from_gguf_file("model.gguf")?;
+    /// let mut session = model.session(&ContextOptions::default())?;
+    /// let prompt = model.tokenizer().encode("A long document …", Default::default());
+    /// session.generate(&prompt, &GenerationConfig::default())?;
+    /// model.save_session(&session, "document.kv")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn save_session<D: Detokenize>(
+        &self,
+        session: &Session<Decoder, D>,
+        path: impl AsRef<Path>,
+    ) -> Result<(), SavedContextError> {
+        session.model().save_context(path.as_ref(), crate::sparse::fingerprint(&self.gguf), session.tokens())
+    }
+
+    /// Gives a session the KV cache and the tokens of a file that [`save_session`](Self::save_session) wrote, in place
+    /// of its own. Fails on a file of another model, of another [`KvFormat`](crate::backend::KvFormat), or with more
+    /// tokens than the session has room for; the session is empty then.
+    pub fn load_session<D: Detokenize>(
+        &self,
+        session: &mut Session<Decoder, D>,
+        path: impl AsRef<Path>,
+    ) -> Result<(), SavedContextError> {
+        let model = crate::sparse::fingerprint(&self.gguf);
+        let tokens = session.model_mut().load_context(path.as_ref(), model)?;
+        session.restored(tokens);
+        Ok(())
     }
 
     /// Continues a text, with default [`ContextOptions`]. The text is only text: what looks like a control token in it

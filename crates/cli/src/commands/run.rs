@@ -1,6 +1,7 @@
 //! `firecrest run`: one prompt, one answer.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,7 +12,7 @@ use firecrest::tokenizer::EncodeOptions;
 
 use crate::answer::{ModelSession, stream};
 use crate::conversation::Conversation;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, OrFail, Outcome};
 use crate::interrupt::Interrupt;
 use crate::options::{ContextArgs, ModelArgs, PromptArgs, SamplingArgs, TemplateArgs};
 use crate::speed;
@@ -29,7 +30,8 @@ Examples:
   firecrest run \"Why is the sky blue?\"
   firecrest run --temperature 0 --max-tokens 32 --raw \"Once upon a time\"
   git diff | firecrest run --system \"Write a commit message for this diff.\"
-  firecrest run -m model.gguf -f prompt.txt > answer.txt")]
+  firecrest run -m model.gguf -f prompt.txt > answer.txt
+  firecrest run --prompt-cache book.kv -f book-and-question.txt")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     prompt: PromptArgs,
@@ -48,13 +50,19 @@ pub(crate) struct RunArgs {
     /// Tell more than the speeds.
     #[arg(long)]
     stats: bool,
+    /// Keep the KV cache of prompt and answer in a file: what the next prompt has in common with them is not computed again.
+    #[arg(long, value_name = "FILE")]
+    prompt_cache: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 /// Everything found, checked and loaded.
 struct Plan {
+    model: Model,
     session: ModelSession,
+    /// Where the KV cache is kept.
+    cache: Option<PathBuf>,
     tokens: Vec<u32>,
     config: GenerationConfig,
     loading: Duration,
@@ -74,8 +82,14 @@ impl RunArgs {
         let model = self.context.model(&path)?;
         let (tokens, system) = self.tokens(&model, prompt)?;
         config.context_overflow = self.sampling.overflow(system);
-        let session = model.session(&self.context.options()).map_err(|error| Failure::load(&path, error))?;
-        Ok(Plan { session, tokens, config, loading: started.elapsed(), stats: self.stats })
+        let mut session =
+            model.session(&self.context.options()).map_err(|error| Failure::load(&path, error))?;
+        let cache = self.prompt_cache.clone();
+        if let Some(cache) = cache.as_ref().filter(|cache| cache.exists()) {
+            model.load_session(&mut session, cache).or_fail(|| "can't use the prompt cache".into())?;
+        }
+        let loading = started.elapsed();
+        Ok(Plan { model, session, cache, tokens, config, loading, stats: self.stats })
     }
 
     /// The prompt, and how many tokens of it come before the user's.
@@ -113,6 +127,10 @@ impl Plan {
                 "{}",
                 speed::details(&answer.stats, answer.finish_reason, self.session.model(), self.loading)
             );
+        }
+        if let Some(cache) = &self.cache {
+            let saved = self.model.save_session(&self.session, cache);
+            saved.or_fail(|| "can't keep the prompt cache".into())?;
         }
         match answer.finish_reason {
             FinishReason::Cancelled => Err(Failure::Interrupted),

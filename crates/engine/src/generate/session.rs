@@ -56,6 +56,18 @@ impl<M: LanguageModel, D: Detokenize> Session<M, D> {
         &self.tokens
     }
 
+    /// The model, whose cache is about to hold other tokens: [`restored`](Self::restored) has to follow.
+    pub(crate) fn model_mut(&mut self) -> &mut M {
+        self.tokens.clear();
+        &mut self.model
+    }
+
+    /// Tells which tokens the model's cache holds now.
+    pub(crate) fn restored(&mut self, tokens: Vec<u32>) {
+        debug_assert_eq!(tokens.len(), self.model.len());
+        self.tokens = tokens;
+    }
+
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.truncate(0);

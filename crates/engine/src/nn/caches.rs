@@ -1,5 +1,7 @@
 //! What a decoder keeps of earlier tokens.
 
+use std::io::{self, Read, Write};
+
 use super::spec::{DecoderSpec, MixerSpec};
 use super::weights::LoadError;
 use crate::backend::{ConvCache, KvCache, KvFormat, KvHeads};
@@ -53,5 +55,17 @@ impl Caches {
         let len = self.conv.iter().flatten().fold(len, |len, conv| conv.reachable(len));
         self.conv.iter_mut().flatten().for_each(|conv| conv.truncate(len));
         len
+    }
+
+    /// Writes what is kept of the first `len` positions, which are all.
+    pub(super) fn save(&self, len: usize, out: &mut impl Write) -> io::Result<()> {
+        self.kv.save(len, out)?;
+        self.conv.iter().flatten().try_for_each(|conv| conv.save(out))
+    }
+
+    /// Reads what [`Caches::save`] has written of caches like these, in place of what they hold.
+    pub(super) fn load(&mut self, len: usize, from: &mut impl Read) -> io::Result<()> {
+        self.kv.load(len, from)?;
+        self.conv.iter_mut().flatten().try_for_each(|conv| conv.load(len, from))
     }
 }

@@ -1,10 +1,12 @@
 //! A decoder with its caches: tokens in, logits out.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::caches::Caches;
 use super::pass::Buffers;
 use super::rope::Rope;
+use super::saved::{self, SavedContextError};
 use super::sparse::{DecoderSparsity, Observer, SparseState, SparseWeights};
 use super::spec::{DecoderSpec, MixerSpec};
 use super::weights::{DecoderWeights, LoadError};
@@ -259,6 +261,45 @@ impl Decoder {
             out.extend_from_slice(self.buffers.x.read());
         }
         Ok(())
+    }
+
+    /// Writes the caches to a file, and the tokens that they hold.
+    pub(crate) fn save_context(
+        &self,
+        path: &Path,
+        model: u64,
+        tokens: &[u32],
+    ) -> Result<(), SavedContextError> {
+        saved::save(
+            path,
+            model ^ self.ropes_fingerprint(),
+            &tokens[..self.len.min(tokens.len())],
+            &self.caches,
+        )
+    }
+
+    /// Takes the caches from a file in place of what they hold, and returns their tokens. Empty after an error.
+    pub(crate) fn load_context(&mut self, path: &Path, model: u64) -> Result<Vec<u32>, SavedContextError> {
+        self.truncate(0);
+        self.has_logits = false;
+        let loaded = saved::load(
+            path,
+            model ^ self.ropes_fingerprint(),
+            self.capacity,
+            self.spec.vocab,
+            &mut self.caches,
+        );
+        match &loaded {
+            Ok(tokens) => self.len = tokens.len(),
+            Err(_) => {
+                self.caches.truncate(0);
+            }
+        }
+        loaded
+    }
+
+    fn ropes_fingerprint(&self) -> u64 {
+        saved::fingerprint(format!("{:?}", self.ropes).as_bytes())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), ForwardError> {

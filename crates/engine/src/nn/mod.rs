@@ -6,6 +6,7 @@ mod encoder;
 mod neurons;
 mod pass;
 mod rope;
+mod saved;
 mod sparse;
 mod spec;
 mod tensors;
@@ -17,6 +18,7 @@ pub(crate) use decoder::SharedSparsity;
 pub use decoder::{ContextOptions, Decoder};
 pub(crate) use encoder::{Encoder, EncoderFfn, EncoderSpec, EncoderWeights, Positions, Sequence};
 pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
+pub use saved::SavedContextError;
 pub use sparse::{DecoderSparsity, LayerSparsity};
 pub(crate) use sparse::{Observer, SparseWeights};
 pub(crate) use spec::{

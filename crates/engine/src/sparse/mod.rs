@@ -44,7 +44,7 @@ pub use ffn::{GateThresholdPredictor, SparseFfn};
 pub use level::SparsityLevel;
 pub use low_rank::LowRankPredictor;
 pub use predictor::{NeuronPredictor, PredictorQuality, SignBitPredictor};
-pub(crate) use profile::Thresholds;
 pub use profile::{LevelProfile, SparsityProfile};
+pub(crate) use profile::{Thresholds, fingerprint};
 pub use stack::SparseStack;
 pub use weights::WeightMatrix;

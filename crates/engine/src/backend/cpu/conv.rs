@@ -3,6 +3,8 @@
 //! What a layer convolves is kept for the last [`RING`] positions, and at every multiple of [`MARK`] for the few before
 //! it. So a cache that is cut goes back exactly if that is near, else to a mark a little before.
 
+use std::io::{self, Read, Write};
+
 use super::kv::filled;
 use super::{Buffer, Cpu};
 
@@ -97,6 +99,27 @@ impl ConvCache {
             self.ring[at..at + dim].copy_from_slice(&self.marks[from..from + dim]);
         }
         self.oldest = len - self.past;
+    }
+
+    /// Writes the last positions; marks are left out, so that whoever reads this may have to go back further.
+    pub(crate) fn save(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&(self.oldest as u64).to_le_bytes())?;
+        self.ring.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
+    }
+
+    /// Reads what [`ConvCache::save`] has written after `len` positions.
+    pub(crate) fn load(&mut self, len: usize, from: &mut impl Read) -> io::Result<()> {
+        let mut oldest = [0; 8];
+        from.read_exact(&mut oldest)?;
+        // Another number than the one written is found out by the checksum; until then it must do no harm.
+        self.oldest = usize::try_from(u64::from_le_bytes(oldest)).map_or(len, |oldest| oldest.min(len));
+        self.marked.fill(false);
+        for x in &mut self.ring {
+            let mut bytes = [0; 4];
+            from.read_exact(&mut bytes)?;
+            *x = f32::from_le_bytes(bytes);
+        }
+        Ok(())
     }
 
     /// Renumbers the positions from `keep + discard` up to `len` to start at `keep`.

@@ -1,5 +1,7 @@
 //! Cached keys and values of all layers.
 
+use std::io::{self, Read, Write};
+
 use firecrest_kernels::ops::{HeadCache, HeadCacheMut, HeadShape, Lines, LinesMut};
 
 pub use firecrest_kernels::ops::KvFormat;
@@ -16,6 +18,7 @@ pub(crate) struct KvHeads {
 /// Keys and values of up to `capacity` positions in every layer.
 #[derive(Debug)]
 pub(crate) struct KvCache {
+    format: KvFormat,
     layers: Vec<Layer>,
 }
 
@@ -72,6 +75,64 @@ impl<T: Copy + Default> Store<T> {
     }
 }
 
+/// An element of a cache, as bytes.
+trait Element: Copy {
+    fn write(line: &[Self], out: &mut impl Write) -> io::Result<()>;
+    fn read(line: &mut [Self], from: &mut impl Read) -> io::Result<()>;
+}
+
+macro_rules! element {
+    ($($type:ty)+) => {
+        $(impl Element for $type {
+            fn write(line: &[Self], out: &mut impl Write) -> io::Result<()> {
+                line.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
+            }
+
+            fn read(line: &mut [Self], from: &mut impl Read) -> io::Result<()> {
+                line.iter_mut().try_for_each(|x| {
+                    let mut bytes = [0; size_of::<$type>()];
+                    from.read_exact(&mut bytes)?;
+                    *x = Self::from_le_bytes(bytes);
+                    Ok(())
+                })
+            }
+        })+
+    };
+}
+element!(f32 u16 i8);
+
+impl<T: Element + Default> Store<T> {
+    /// The parts of one head that the first `len` positions fill: keys, values, and the scales of both.
+    fn used(shape: HeadShape, len: usize) -> [usize; 4] {
+        let used = HeadShape { capacity: len, ..shape };
+        [used.key_lines(), used.value_lines(), used.key_scale_lines(), used.value_scales()]
+    }
+
+    fn save(&self, shape: HeadShape, head: usize, len: usize, out: &mut impl Write) -> io::Result<()> {
+        let lines = self.head(shape, head);
+        let [keys, values, key_scales, value_scales] = Self::used(shape, len);
+        T::write(lines.keys[..keys].as_flattened(), out)?;
+        T::write(lines.values[..values].as_flattened(), out)?;
+        if !lines.key_scales.is_empty() {
+            u16::write(lines.key_scales[..key_scales].as_flattened(), out)?;
+            u16::write(&lines.value_scales[..value_scales], out)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, shape: HeadShape, head: usize, len: usize, from: &mut impl Read) -> io::Result<()> {
+        let lines = self.head_mut(shape, head);
+        let [keys, values, key_scales, value_scales] = Self::used(shape, len);
+        T::read(lines.keys[..keys].as_flattened_mut(), from)?;
+        T::read(lines.values[..values].as_flattened_mut(), from)?;
+        if !lines.key_scales.is_empty() {
+            u16::read(lines.key_scales[..key_scales].as_flattened_mut(), from)?;
+            u16::read(&mut lines.value_scales[..value_scales], from)?;
+        }
+        Ok(())
+    }
+}
+
 /// `len` times `zero`, or `None` where the memory cannot be had.
 pub(super) fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
     // `vec!` of zeros gets pages that the system fills in on first use, but aborts where there is no room: ask first.
@@ -104,7 +165,7 @@ impl KvCache {
             };
             Some(Layer { heads, shape, data })
         });
-        Some(Self { layers: layers.collect::<Option<_>>()? })
+        Some(Self { format, layers: layers.collect::<Option<_>>()? })
     }
 
     /// Bytes that a cache of these layers takes; `None` where that overflows.
@@ -128,6 +189,34 @@ impl KvCache {
             total = total.checked_add(values.checked_mul(element)?)?.checked_add(scales)?;
         }
         Some(total)
+    }
+
+    pub(crate) fn format(&self) -> KvFormat {
+        self.format
+    }
+
+    /// Writes the first `len` positions.
+    pub(crate) fn save(&self, len: usize, out: &mut impl Write) -> io::Result<()> {
+        for Layer { heads, shape, data } in &self.layers {
+            (0..*heads).try_for_each(|head| match data {
+                Data::F32(store) => store.save(*shape, head, len, out),
+                Data::F16(store) => store.save(*shape, head, len, out),
+                Data::Q8_0(store) => store.save(*shape, head, len, out),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the first `len` positions, as [`KvCache::save`] has written them. There must be as many.
+    pub(crate) fn load(&mut self, len: usize, from: &mut impl Read) -> io::Result<()> {
+        for Layer { heads, shape, data } in &mut self.layers {
+            (0..*heads).try_for_each(|head| match data {
+                Data::F32(store) => store.load(*shape, head, len, from),
+                Data::F16(store) => store.load(*shape, head, len, from),
+                Data::Q8_0(store) => store.load(*shape, head, len, from),
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn heads(&self, layer: usize) -> KvHeads {
