@@ -161,7 +161,6 @@ impl Quant for IQ4_XS {
     const GROUP: usize = 32;
     const CODES: Codes = Codes::Signed;
     const OFFSET: bool = false;
-    const COMMON: bool = true;
 
     #[inline(always)]
     fn scales(chunk: &[u8]) -> Scales {

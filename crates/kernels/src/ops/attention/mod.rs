@@ -98,7 +98,7 @@ impl<T: Element> Op for Attend<'_, T> {
         }
         while t < tokens {
             if I::ONE_SUM {
-                self.queries::<I, 1, 2, 2>(isa, t);
+                self.queries::<I, 1, 1, 1>(isa, t);
             } else {
                 self.queries::<I, 1, 4, 4>(isa, t);
             }
