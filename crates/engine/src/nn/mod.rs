@@ -18,7 +18,7 @@ pub use decoder::{ContextOptions, Decoder};
 pub(crate) use encoder::{Encoder, EncoderFfn, EncoderSpec, EncoderWeights, Positions, Sequence};
 pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
 pub use sparse::{DecoderSparsity, LayerSparsity};
-pub(crate) use sparse::{Observer, SparseWeights};
+pub(crate) use sparse::{Observer, SparseWeights, TOP};
 pub(crate) use spec::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,
     NeuronSpec, NormSpec, QkNorm, Residual, RouterInput, SharedExpert,
