@@ -233,7 +233,7 @@ impl SparseState {
             let lossy = matches!(rule, Rule::Below(_));
             return lossy.then(|| self.ffn_block(index, thresholds, spec, weights, cpu, buffers)).flatten();
         }
-        let Buffers { x, delta, hidden, .. } = buffers;
+        let Buffers { x, delta, hidden, up: up_out, .. } = buffers;
         let input = Input { x, norm: weights.ffn_norm.as_ref() };
         let neurons = layer.down.neurons();
         self.rows.clear();
@@ -264,7 +264,12 @@ impl SparseState {
                     up_skipped = neurons - self.rows.len();
                     up_row_bytes = up.matrix.bytes() / neurons;
                 } else {
-                    cpu.gated(input, &gate.matrix, &up.matrix, *activation, hidden);
+                    if gate.bias.is_none() && up.bias.is_none() {
+                        cpu.gated(input, &gate.matrix, &up.matrix, *activation, hidden);
+                    } else {
+                        cpu.project(input, &mut [gate.onto(hidden), up.onto(up_out)]);
+                        cpu.activate_gated(*activation, hidden, up_out);
+                    }
                     self.hidden.clear();
                     self.hidden.extend_from_slice(hidden.read());
                     self.rows.extend(0..neurons as u32);
