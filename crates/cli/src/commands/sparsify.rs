@@ -124,8 +124,11 @@ impl Report {
     fn print(&self) -> Outcome {
         let mut out = output::stdout();
         writeln!(out, "{}: {} tokens of text {}", self.file.display(), self.tokens, self.text_hash)?;
-        let mut rows: Vec<Vec<String>> =
-            vec![["level", "perplexity", "change", "divergence", "neurons skipped", "logits"].map(String::from).into()];
+        let mut rows: Vec<Vec<String>> = vec![
+            ["level", "perplexity", "change", "divergence", "neurons skipped", "logits"]
+                .map(String::from)
+                .into(),
+        ];
         rows.push(vec![
             "off".into(),
             format!("{:.3}", self.dense_perplexity),

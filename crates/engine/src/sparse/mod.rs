@@ -47,6 +47,6 @@ pub use hot::HotNeurons;
 pub use level::SparsityLevel;
 pub use low_rank::LowRankPredictor;
 pub use predictor::{NeuronPredictor, PredictorQuality, SignBitPredictor};
-pub(crate) use profile::{PROOF_TERMS, ScreenProfile, Thresholds};
 pub use profile::{LevelProfile, SparsityProfile};
+pub(crate) use profile::{PROOF_TERMS, ScreenProfile, Thresholds};
 pub use weights::WeightMatrix;

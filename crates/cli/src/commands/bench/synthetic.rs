@@ -270,7 +270,7 @@ fn predictor(hidden: usize) -> Bytes {
         for _ in 0..PREDICTOR_RANK / 32 {
             // A half of 2^-6, and codes.
             bytes.extend(0x2400u16.to_le_bytes());
-            let sign = |bit: u32| if n.is_multiple_of(MAY_FIRE) && bit & 1 == 0 { 1 } else { 0xff };
+            let sign = |bit: u64| if n.is_multiple_of(MAY_FIRE) && bit & 1 == 0 { 1 } else { 0xff };
             bytes.extend((0..32).map(|_| sign(random.bits())));
         }
     }
@@ -350,7 +350,8 @@ mod tests {
         use firecrest::generate::LanguageModel;
 
         for neurons in [Neurons::Silu, Neurons::Relu, Neurons::Predicted] {
-            let sizes = Shape { dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden: 480, vocab: 80, ..LLAMA_2_7B };
+            let sizes =
+                Shape { dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden: 480, vocab: 80, ..LLAMA_2_7B };
             let shape = Shape { neurons, ..sizes };
             let synthetic = Synthetic { shape: Box::leak(Box::new(shape)), format: Format::Q8_0 };
             let (writer, bytes) = synthetic.writer().unwrap();

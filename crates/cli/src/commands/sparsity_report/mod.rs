@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use firecrest::Model;
-use firecrest::sparse::{CalibrationOptions, ReportPoint, SparseError, SparsityProfile, SparsityReport, report};
+use firecrest::sparse::{
+    CalibrationOptions, ReportPoint, SparseError, SparsityProfile, SparsityReport, report,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, OrFail, Outcome};
@@ -127,11 +129,7 @@ fn series(report: &SparsityReport) -> Vec<(String, Option<usize>, Vec<[f64; 2]>)
     ];
     for (name, measure) in measures {
         let points = [&report.dense].into_iter().chain(&report.points);
-        all.push((
-            name.into(),
-            None,
-            points.map(|point| [point.neurons_skipped, measure(point)]).collect(),
-        ));
+        all.push((name.into(), None, points.map(|point| [point.neurons_skipped, measure(point)]).collect()));
         for level in &report.levels {
             let point = [level.neurons_skipped, measure(level)];
             all.push((format!("{name}:{}", level.name), None, vec![point]));

@@ -122,8 +122,7 @@ fn curve(report: &SparsityReport, title: &str, unit: &str, measure: fn(&ReportPo
     let (low, high) = values().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(x), h.max(x)));
     let room = ((high - low) * 0.1).max(1e-3);
     let bounds = [(low - room).max(0.0), high + room];
-    let mut plot =
-        Plot::new(title, [640.0, 300.0], [0.0, 1.0], bounds, ["neurons left out", unit]);
+    let mut plot = Plot::new(title, [640.0, 300.0], [0.0, 1.0], bounds, ["neurons left out", unit]);
     let dense = measure(&report.dense);
     plot.line("dense", [[0.0, dense], [1.0, dense]]);
     plot.line("a", points().map(|point| [point.neurons_skipped, measure(point)]));

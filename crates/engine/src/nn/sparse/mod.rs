@@ -10,8 +10,8 @@ use std::sync::Arc;
 use pace::Pace;
 use screen::ScreenBuffers;
 pub(crate) use screen::{ScreenRecall, TOP};
-pub(crate) use weights::SparseWeights;
 use weights::SparseLayer;
+pub(crate) use weights::SparseWeights;
 
 use super::pass::Buffers;
 use super::spec::FfnSpec;

@@ -6,11 +6,11 @@ use web_time::{Duration, Instant};
 
 use super::run::Run;
 use super::{CalibrationOptions, CalibrationStep, LEAST_WINDOWS, MEASURED, WINDOW, shares, spaced};
+use crate::Model;
 use crate::generate::LanguageModel;
 use crate::nn::SparseWeights;
 use crate::sparse::{SparseError, SparsityLevel, Thresholds};
 use crate::tokenizer::EncodeOptions;
-use crate::Model;
 
 /// Windows to look at activations in, to weigh levels on, and tokens that are timed.
 const WINDOWS: usize = 6;
@@ -139,8 +139,7 @@ pub fn report(
     let total = (3 * learned.len() + points * measured.len()) * WINDOW + points * TIMED_TOKENS;
     let mut run = Run::new(decoder, step, total);
 
-    let weights =
-        Arc::new(SparseWeights::new(run.decoder.spec(), run.decoder.weights(), profile, true)?);
+    let weights = Arc::new(SparseWeights::new(run.decoder.spec(), run.decoder.weights(), profile, true)?);
     let mut usage: Vec<Usage> = Vec::new();
     usage.resize_with(run.decoder.spec().layers.len(), Usage::default);
     let mut sizes = Vec::new();

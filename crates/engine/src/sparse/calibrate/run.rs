@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::screen::Stream;
 use super::spread::Spread;
 use super::{CalibrationStep, PROBE, SCREEN_PARTS, ScreenCost, WINDOW};
+use crate::Decoder;
 use crate::generate::LanguageModel;
 use crate::nn::{Observer, SparseWeights};
 use crate::sparse::{SparseError, SparsityLevel, Thresholds};
-use crate::Decoder;
 
 /// Tokens with log-probabilities below this add nothing to a divergence, but would take most of time and memory.
 const NEGLIGIBLE: f32 = -14.0;

@@ -145,9 +145,8 @@ pub(super) fn fit(
             let mean = terms.iter().map(|terms| f64::from(terms[k])).sum::<f64>() / vocab as f64;
             *scale = (mean as f32).max(f32::MIN_POSITIVE);
         }
-        let excess = |terms: &[f32; PROOF_TERMS]| {
-            terms.iter().zip(&scales).map(|(x, s)| x / s).fold(0.0, f32::max)
-        };
+        let excess =
+            |terms: &[f32; PROOF_TERMS]| terms.iter().zip(&scales).map(|(x, s)| x / s).fold(0.0, f32::max);
         ProofProfile { lead: lead as u32, rest, slack: terms.iter().map(excess).collect(), scales }
     });
     let mean = mean.iter().map(|&x| x as f32).collect();
