@@ -249,7 +249,7 @@ impl Search<'_> {
         candidates: usize,
         allowed: f64,
     ) -> Result<Vec<Thresholds>, SparseError> {
-        let (mut low, mut high) = (1e-4f64.ln(), 0.5f64.ln());
+        let (mut low, mut high) = (1e-6f64.ln(), 0.05f64.ln());
         let mut best = vec![Thresholds::default(); self.spreads.len()];
         for _ in 0..SEARCH_STEPS {
             let middle = (low + high) / 2.0;

@@ -18,7 +18,7 @@ const MEASURED_WINDOWS: usize = 3;
 const TIMED_TOKENS: usize = 24;
 
 /// The shares of the energy of all layers that the points of a curve leave out.
-const SHARES: [f64; 7] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35];
+const SHARES: [f64; 7] = [2e-5, 1e-4, 3e-4, 1e-3, 2e-3, 5e-3, 1e-2];
 
 /// Points of a curve over the neurons of a layer.
 const RANKS: usize = 41;
