@@ -66,13 +66,26 @@ fn sparse(sparsity: &DecoderSparsity, level: Option<&LevelProfile>) -> Vec<Strin
             level.perplexity(),
             level.divergence()
         ));
+        let [largest, top] = level.screen_recall();
+        lines.push(format!(
+            "recall when calibrated: {:.2} % of the neurons by their gates, {:.2} % of the largest and {:.2} % of the \
+             40 largest logits",
+            100.0 * level.recall(),
+            100.0 * largest,
+            100.0 * top
+        ));
     }
-    if let Some((sparse, dense)) = sparsity.timed_ms {
-        let kept = if sparse <= dense { "sparse" } else { "dense" };
-        lines.push(format!("a token takes {sparse:.2} ms sparse, {dense:.2} ms dense: {kept} is kept"));
+    for (what, times) in [("the layers take", sparsity.layers_ms), ("logits take", sparsity.logits_ms)] {
+        if let Some([sparse, dense]) = times {
+            let kept = if sparse <= dense { "sparse" } else { "dense" };
+            lines.push(format!("{what} {sparse:.2} ms a token sparse, {dense:.2} ms dense: {kept} is kept"));
+        }
     }
     if sparsity.screened_tokens > 0 {
         lines.push(format!("logits computed: {:.0} of the vocabulary", sparsity.candidates));
+    }
+    if sparsity.unproven_tokens > 0 {
+        lines.push(format!("tokens whose largest logit took all to find: {}", sparsity.unproven_tokens));
     }
     for (i, layer) in sparsity.layers.iter().enumerate().filter(|(_, layer)| layer.neurons > 0) {
         let share = |part: u64| 100.0 * part as f64 / layer.neurons as f64;

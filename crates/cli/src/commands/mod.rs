@@ -15,6 +15,7 @@ mod rerank;
 mod run;
 mod similarity;
 mod sparsify;
+mod sparsity_report;
 mod tokenize;
 
 use clap::Subcommand;
@@ -57,5 +58,6 @@ commands! {
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
     Sparsify(sparsify::SparsifyArgs),
+    SparsityReport(sparsity_report::SparsityReportArgs),
     Completions(completions::CompletionsArgs),
 }

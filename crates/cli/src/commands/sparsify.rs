@@ -21,7 +21,7 @@ use crate::output;
 /// 5 %), measures them on another part of the text, and writes a file beside the model's, which stays as it is.
 ///
 /// With --json: {"file": …, "tokens": n, "text_hash": …, "dense_perplexity": x, "levels": [{"name": …, "perplexity": x,
-/// "divergence": nats, "neurons_skipped": share}, …]}.
+/// "divergence": nats, "neurons_skipped": share, "recall": share, "candidates": n, "screen_recall": [share, share]}, …]}.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -63,6 +63,9 @@ struct Level {
     perplexity: f64,
     divergence: f64,
     neurons_skipped: f64,
+    recall: f64,
+    candidates: Option<usize>,
+    screen_recall: [f64; 2],
 }
 
 impl SparsifyArgs {
@@ -105,6 +108,9 @@ impl Report {
             perplexity: level.perplexity(),
             divergence: level.divergence(),
             neurons_skipped: level.neurons_skipped(),
+            recall: level.recall(),
+            candidates: level.candidates(),
+            screen_recall: level.screen_recall(),
         });
         Self {
             file,
@@ -118,14 +124,18 @@ impl Report {
     fn print(&self) -> Outcome {
         let mut out = output::stdout();
         writeln!(out, "{}: {} tokens of text {}", self.file.display(), self.tokens, self.text_hash)?;
-        let mut rows: Vec<Vec<String>> =
-            vec![["level", "perplexity", "change", "divergence", "neurons skipped"].map(String::from).into()];
+        let mut rows: Vec<Vec<String>> = vec![
+            ["level", "perplexity", "change", "divergence", "neurons skipped", "logits"]
+                .map(String::from)
+                .into(),
+        ];
         rows.push(vec![
             "off".into(),
             format!("{:.3}", self.dense_perplexity),
             "-".into(),
             "-".into(),
             "-".into(),
+            "all".into(),
         ]);
         rows.extend(self.levels.iter().map(|level| {
             vec![
@@ -134,9 +144,10 @@ impl Report {
                 format!("{:+.2} %", 100.0 * (level.perplexity / self.dense_perplexity - 1.0)),
                 format!("{:.4}", level.divergence),
                 format!("{:.1} %", 100.0 * level.neurons_skipped),
+                level.candidates.map_or_else(|| "all".into(), |n| n.to_string()),
             ]
         }));
-        output::table(&mut out, &rows, &[1, 2, 3, 4])?;
+        output::table(&mut out, &rows, &[1, 2, 3, 4, 5])?;
         Ok(out.flush()?)
     }
 }

@@ -77,8 +77,9 @@ impl ContextArgs {
 pub(crate) fn with_levels(path: &Path, level: Option<&SparsityLevel>) -> Outcome<Model> {
     let model = Model::from_gguf_file(path).map_err(|error| Failure::load(path, error))?;
     let beside = SparsityProfile::path_for(path);
-    let needed = level.is_some_and(SparsityLevel::needs_profile);
-    if !needed || !beside.exists() {
+    // What is exact needs no file, but gains by one that can prove the largest logit.
+    let used = level.is_some_and(|level| level.needs_profile() || *level == SparsityLevel::Exact);
+    if !used || !beside.exists() {
         // Without the file, asking for the level fails and says so.
         return Ok(model);
     }

@@ -210,6 +210,17 @@ impl GenerationConfig {
         check(self.prefill_block > 0, "prefill_block", 0.0, "at least 1")
     }
 
+    /// Whether of the logits only the largest is looked at.
+    pub(super) fn needs_largest_only(&self) -> bool {
+        self.temperature == 0.0
+            && self.repetition_penalty == 1.0
+            && self.presence_penalty == 0.0
+            && self.frequency_penalty == 0.0
+            && self.dry.multiplier == 0.0
+            && self.logit_bias.is_empty()
+            && self.logprobs.is_none()
+    }
+
     /// [`validate`](Self::validate), and that the biased tokens are in a vocabulary of `vocab`.
     pub(super) fn validate_for(&self, vocab: usize) -> Result<(), ConfigError> {
         self.validate()?;

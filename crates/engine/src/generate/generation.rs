@@ -225,6 +225,7 @@ impl Progress {
 
     /// Computes the logits to sample from.
     fn compute<M: LanguageModel, D: Detokenize>(&mut self, session: &mut Session<M, D>) -> Result<(), Ended> {
+        session.set_greedy(self.config.needs_largest_only());
         if let Next::Token(token) = self.next {
             self.next = Next::Nothing;
             return Ok(session.submit_next(token, self.config.context_overflow)?);

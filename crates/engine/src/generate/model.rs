@@ -26,6 +26,10 @@ pub trait LanguageModel {
     /// The logits, `[vocab]`, of the last submitted token; waits for them where the device computes on its own.
     fn logits(&mut self) -> Result<&[f32], ForwardError>;
 
+    /// Tells that of the logits only the largest will be looked at, or that all will: what a model assumes at first. Of the
+    /// others it then may give what is less, and easier to compute.
+    fn set_greedy(&mut self, _greedy: bool) {}
+
     /// Forgets the positions from `len` on. A cache that cannot return to exactly `len` (a ring that has overwritten
     /// part of its window) forgets more; [`len`](Self::len) tells how many are left.
     fn truncate(&mut self, len: usize);

@@ -146,6 +146,10 @@ impl<M: LanguageModel, D: Detokenize> Session<M, D> {
         Ok(self.submit(&[token])?)
     }
 
+    pub(super) fn set_greedy(&mut self, greedy: bool) {
+        self.model.set_greedy(greedy);
+    }
+
     pub(super) fn logits(&mut self) -> Result<&[f32], ForwardError> {
         self.model.logits()
     }

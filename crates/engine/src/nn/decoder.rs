@@ -7,7 +7,7 @@ use super::caches::Caches;
 use super::pass::Buffers;
 use super::rope::Rope;
 use super::saved::{self, SavedContextError};
-use super::sparse::{DecoderSparsity, Observer, SparseState, SparseWeights};
+use super::sparse::{DecoderSparsity, Observer, ScreenRecall, SparseState, SparseWeights};
 use super::spec::{DecoderSpec, MixerSpec};
 use super::weights::{DecoderWeights, LoadError};
 use crate::backend::{Cpu, CpuOptions, KvFormat};
@@ -120,7 +120,9 @@ impl Decoder {
     /// Fails on a level that the model's profile does not have; the decoder then stays as it was.
     pub fn set_sparsity(&mut self, level: &SparsityLevel) -> Result<(), SparseError> {
         // Exact activations are asked for by who wants no rounding; the layout by neuron rounds them to 8 bits.
-        let exact = SparseWeights::has_exact_layers(&self.spec) && !self.cpu.is_exact();
+        let screen = *level == SparsityLevel::Exact
+            && self.shared.profile.as_ref().is_some_and(|profile| profile.has_proof());
+        let exact = (screen || SparseWeights::has_exact_layers(&self.spec)) && !self.cpu.is_exact();
         let Some(name) = level.profile_name() else {
             self.sparse = None;
             if exact && *level != SparsityLevel::Off {
@@ -140,7 +142,7 @@ impl Decoder {
             });
         };
         let mut state = SparseState::new(self.sparse_weights()?, level.clone());
-        state.use_thresholds(&found.layers, found.screen);
+        state.use_thresholds(&found.layers, found.candidates as usize);
         self.sparse = (!self.cpu.is_exact() && !state.is_idle()).then_some(state);
         Ok(())
     }
@@ -170,15 +172,20 @@ impl Decoder {
         &mut self,
         weights: &Arc<SparseWeights>,
         thresholds: &[Thresholds],
-        screen: bool,
+        candidates: usize,
     ) {
         let mut state = SparseState::new(Arc::clone(weights), SparsityLevel::Off);
-        state.use_thresholds(thresholds, screen);
-        state.fix();
+        state.use_thresholds(thresholds, candidates);
+        state.simulate();
         self.sparse = Some(state);
     }
 
-    /// For calibration: appends tokens one by one and shows what layers compute, and then the normalised stream.
+    /// For calibration: how often the vocabulary screen kept the best.
+    pub(crate) fn screen_recall(&self) -> ScreenRecall {
+        self.sparse.as_ref().map_or_else(ScreenRecall::default, SparseState::recall)
+    }
+
+    /// For calibration: appends tokens and shows what layers compute, and then the normalised stream of each.
     pub(crate) fn observe(
         &mut self,
         tokens: &[u32],
@@ -186,11 +193,13 @@ impl Decoder {
         mut each: impl FnMut(&[f32]),
     ) -> Result<(), ForwardError> {
         self.check(tokens)?;
-        for token in tokens.chunks(1) {
-            self.pass_observed(token, Some(observer));
-            let mut normed = vec![0.0; self.spec.dim];
-            self.weights.output_norm.apply(self.cpu.isa(), self.buffers.x.read(), &mut normed);
-            each(&normed);
+        let mut normed = vec![0.0; self.spec.dim];
+        for block in tokens.chunks(LOGIT_BLOCK) {
+            self.pass_observed(block, Some(observer));
+            for x in self.buffers.x.read().chunks_exact(self.spec.dim) {
+                self.weights.output_norm.apply(self.cpu.isa(), x, &mut normed);
+                each(&normed);
+            }
         }
         Ok(())
     }
@@ -231,13 +240,11 @@ impl Decoder {
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<(), ForwardError> {
         self.check(tokens)?;
-        // What is lost has to show: a lossy level takes its tokens one by one, as it does when it generates.
-        let lossy = self.sparse.as_mut().filter(|sparse| sparse.is_lossy());
-        let block = lossy.map_or(self.block.min(LOGIT_BLOCK), |sparse| {
-            sparse.fix();
-            1
-        });
-        for block in tokens.chunks(block) {
+        // What is lost has to show: a lossy level leaves out what it does when it generates.
+        if let Some(sparse) = self.sparse.as_mut().filter(|sparse| sparse.is_lossy()) {
+            sparse.simulate();
+        }
+        for block in tokens.chunks(self.block.min(LOGIT_BLOCK)) {
             let first = self.len;
             self.pass(block);
             self.project_logits();
@@ -324,14 +331,17 @@ impl Decoder {
     fn pass_observed(&mut self, tokens: &[u32], observer: Option<&mut Observer<'_>>) {
         let Self { spec, weights, cpu, caches, ropes, buffers, sparse, .. } = self;
         let single = tokens.len() == 1;
-        let sparse = sparse.as_mut().filter(|_| single).and_then(|sparse| sparse.begin().then_some(sparse));
+        let narrowed = sparse.as_mut().and_then(|sparse| sparse.begin(single).then_some(sparse));
         let len = self.len;
         let bytes =
-            super::pass::layers(spec, weights, cpu, caches, ropes, len, tokens, sparse, observer, buffers);
+            super::pass::layers(spec, weights, cpu, caches, ropes, len, tokens, narrowed, observer, buffers);
         self.len += tokens.len();
+        if let Some(sparse) = sparse.as_mut().filter(|_| single) {
+            sparse.end();
+        }
         self.single = single;
         if single {
-            self.read.bytes += (bytes + self.weights.output.matrix.bytes()) as u64;
+            self.read.bytes += bytes as u64;
             self.read.tokens += 1;
         }
     }
@@ -339,11 +349,9 @@ impl Decoder {
     /// The logits of the tokens in `buffers.x`.
     fn project_logits(&mut self) {
         let Self { spec, weights, cpu, buffers, sparse, .. } = self;
-        let single = self.single;
-        let screen = sparse.as_mut().filter(|sparse| single && sparse.is_sparse());
-        super::pass::logits(spec, weights, cpu, screen, buffers);
-        if let Some(sparse) = sparse.as_mut().filter(|_| single) {
-            sparse.end();
+        let bytes = super::pass::logits(spec, weights, cpu, sparse.as_mut(), buffers);
+        if self.single {
+            self.read.bytes += bytes as u64;
         }
     }
 }
@@ -380,6 +388,12 @@ impl LanguageModel for Decoder {
     fn truncate(&mut self, len: usize) {
         let len = self.caches.truncate(self.len.min(len));
         self.len = len;
+    }
+
+    fn set_greedy(&mut self, greedy: bool) {
+        if let Some(sparse) = &mut self.sparse {
+            sparse.set_greedy(greedy);
+        }
     }
 
     fn shift(&mut self, keep: usize, discard: usize) -> Result<(), ForwardError> {

@@ -20,7 +20,7 @@ pub(crate) use encoder::{Encoder, EncoderFfn, EncoderSpec, EncoderWeights, Posit
 pub(crate) use rope::{RopeFactors, RopeScaling, RopeSpec, Yarn};
 pub use saved::SavedContextError;
 pub use sparse::{DecoderSparsity, LayerSparsity};
-pub(crate) use sparse::{Observer, SparseWeights};
+pub(crate) use sparse::{Observer, SparseWeights, TOP};
 pub(crate) use spec::{
     AttentionSpec, DecoderSpec, EmbeddingSpec, ExpertsSpec, FfnSpec, LayerNorms, LayerSpec, MixerSpec,
     NeuronSpec, NormSpec, QkNorm, Residual, RouterInput, SharedExpert,

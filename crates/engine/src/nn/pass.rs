@@ -83,24 +83,26 @@ pub(super) fn layers(
     bytes
 }
 
-/// The logits of the tokens in `buffers.x`.
+/// The logits of the tokens in `buffers.x`. Returns how many bytes of matrices it read.
 pub(super) fn logits(
     spec: &DecoderSpec,
     weights: &DecoderWeights,
     cpu: &mut Cpu,
     sparse: Option<&mut SparseState>,
     buffers: &mut Buffers,
-) {
-    if !sparse.is_some_and(|sparse| sparse.logits(weights, cpu, buffers)) {
+) -> usize {
+    let bytes = sparse.and_then(|sparse| sparse.logits(weights, cpu, buffers)).unwrap_or_else(|| {
         let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
         cpu.project(input, &mut [weights.output.onto(&mut buffers.logits)]);
-    }
+        weights.output.matrix.bytes()
+    });
     if spec.logit_scale != 1.0 {
         cpu.scale(&mut buffers.logits, spec.logit_scale);
     }
     if let Some(cap) = spec.logit_cap {
         cpu.soft_cap(&mut buffers.logits, cap);
     }
+    bytes
 }
 
 /// `x = norm(scale * embedding[token] + position_embedding[position])`.

@@ -119,6 +119,9 @@ pub(crate) fn solve_lower_transposed(l: &Dense, b: &Dense) -> Dense {
     x
 }
 
+/// Steps of the iteration: the subspace needs to hold most of what varies, not to be exact.
+const ITERATIONS: usize = 20;
+
 /// The `rank` leading eigenvectors of a symmetric matrix without negative eigenvalues, as rows, largest first, by
 /// iterating a subspace that is a little larger. Starts are fixed numbers: equal input gives equal output.
 pub(crate) fn leading_eigenvectors(a: &Dense, rank: usize) -> Dense {
@@ -131,11 +134,11 @@ pub(crate) fn leading_eigenvectors(a: &Dense, rank: usize) -> Dense {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *x = (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
     }
-    orthonormalize(&mut basis);
-    for _ in 0..40 {
+    orthonormalize(&mut basis, 0);
+    for _ in 0..ITERATIONS {
         // `a` is symmetric, so its rows are its columns.
         basis = basis.times_transposed(a);
-        orthonormalize(&mut basis);
+        orthonormalize(&mut basis, 0);
     }
     // Within the subspace: the eigenvectors of the small projected matrix.
     let projected = basis.times_transposed(a).times_transposed(&basis);
@@ -151,9 +154,10 @@ pub(crate) fn leading_eigenvectors(a: &Dense, rank: usize) -> Dense {
     chosen.times(&basis)
 }
 
-/// Makes rows orthonormal (Gram and Schmidt, twice, for accuracy); rows that depend on others become zero.
-fn orthonormalize(rows: &mut Dense) {
-    for i in 0..rows.rows {
+/// Makes the rows from `first` on orthonormal to each other and to those before, which are so already (Gram and Schmidt,
+/// twice, for accuracy); rows that depend on others become zero.
+pub(crate) fn orthonormalize(rows: &mut Dense, first: usize) {
+    for i in first..rows.rows {
         let (before, rest) = rows.data.split_at_mut(i * rows.columns);
         let row = &mut rest[..rows.columns];
         let size = dot(row, row).sqrt();

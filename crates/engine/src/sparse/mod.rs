@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod ffn;
 mod file;
+mod hot;
 mod level;
 mod linalg;
 mod low_rank;
@@ -36,15 +37,18 @@ mod profile;
 mod stack;
 mod weights;
 
-pub use calibrate::{CalibrationOptions, CalibrationStep, calibrate};
+pub use calibrate::{
+    CalibrationOptions, CalibrationStep, LayerReport, ReportPoint, SparsityReport, calibrate, report,
+};
 pub use config::{ActivationType, Selection, SparsityConfig};
 pub use engine::{SparseInferenceEngine, SparsityStats};
 pub use error::{FormatFault, SparseError};
 pub use ffn::{GateThresholdPredictor, SparseFfn};
+pub use hot::HotNeurons;
 pub use level::SparsityLevel;
 pub use low_rank::LowRankPredictor;
 pub use predictor::{NeuronPredictor, PredictorQuality, SignBitPredictor};
 pub use profile::{LevelProfile, SparsityProfile};
-pub(crate) use profile::{Thresholds, fingerprint};
+pub(crate) use profile::{PROOF_TERMS, ScreenProfile, Thresholds, fingerprint};
 pub use stack::SparseStack;
 pub use weights::WeightMatrix;

@@ -8,7 +8,7 @@ use crate::gguf::Gguf;
 
 const KIND: &str = "sparsity";
 const MAGIC: [u8; 4] = *b"FCSP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The most bytes of a tensor that the fingerprint of a model looks at.
 const SAMPLE: usize = 256;
@@ -34,7 +34,11 @@ pub struct LevelProfile {
     pub(crate) perplexity: f32,
     pub(crate) divergence: f32,
     pub(crate) neurons_skipped: f32,
-    pub(crate) screen: bool,
+    pub(crate) recall: f32,
+    pub(crate) largest_recall: f32,
+    pub(crate) top_40_recall: f32,
+    /// Logits that are computed; zero: all.
+    pub(crate) candidates: u32,
     pub(crate) layers: Vec<Thresholds>,
 }
 
@@ -51,16 +55,31 @@ pub(crate) struct Thresholds {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScreenProfile {
     pub(crate) rank: u32,
-    /// Tokens whose logits are then computed exactly.
-    pub(crate) candidates: u32,
     /// `[dim]`.
     pub(crate) mean: Vec<f32>,
-    /// `[rank, dim]`.
-    pub(crate) basis: Vec<f32>,
+    /// `[rank, dim]` in F16, orthonormal rows; with a proof `[dim, dim]`.
+    pub(crate) basis: Vec<u8>,
     /// `[vocab]`.
     pub(crate) bias: Vec<f32>,
-    /// `[vocab, rank]` in Q8_0.
+    /// `[vocab, rank]` in Q4_0.
     pub(crate) rows: Vec<u8>,
+    pub(crate) proof: Option<ProofProfile>,
+}
+
+/// The terms of the bound of a guess's error: what is missing in the refined directions, in the other leading ones, and in
+/// the rest; the rounding of the stream in front of either matrix; and of floats.
+pub(crate) const PROOF_TERMS: usize = 6;
+
+/// What a guess misses, and a bound of what is missing then.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ProofProfile {
+    /// Directions that are refined.
+    pub(crate) lead: u32,
+    /// `[vocab, lead + dim - rank]` in Q4_0.
+    pub(crate) rest: Vec<u8>,
+    /// `[vocab]`.
+    pub(crate) slack: Vec<f32>,
+    pub(crate) scales: [f32; PROOF_TERMS],
 }
 
 impl LevelProfile {
@@ -83,6 +102,21 @@ impl LevelProfile {
     pub fn neurons_skipped(&self) -> f64 {
         self.neurons_skipped.into()
     }
+
+    /// The share of the neurons that the level would keep if all were computed that the gates kept.
+    pub fn recall(&self) -> f64 {
+        self.recall.into()
+    }
+
+    /// How many logits the vocabulary screen computes; `None` where there is none.
+    pub fn candidates(&self) -> Option<usize> {
+        (self.candidates > 0).then_some(self.candidates as usize)
+    }
+
+    /// How often the vocabulary screen kept the largest logit, and what share of the 40 largest; 1 where there is none.
+    pub fn screen_recall(&self) -> [f64; 2] {
+        [self.largest_recall.into(), self.top_40_recall.into()]
+    }
 }
 
 impl SparsityProfile {
@@ -91,6 +125,11 @@ impl SparsityProfile {
         let mut name = model.as_os_str().to_owned();
         name.push(".sparsity");
         name.into()
+    }
+
+    /// Whether the vocabulary screen can prove which logit is the largest.
+    pub fn has_proof(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| screen.proof.is_some())
     }
 
     /// The levels.
@@ -141,7 +180,8 @@ impl SparsityProfile {
         for level in &self.levels {
             out.bytes(level.name.as_bytes());
             out.floats(&[level.perplexity, level.divergence, level.neurons_skipped]);
-            out.u32(level.screen.into());
+            out.floats(&[level.recall, level.largest_recall, level.top_40_recall]);
+            out.u32(level.candidates);
             out.u32(level.layers.len() as u32);
             level.layers.iter().for_each(|layer| out.floats(&[layer.gate, layer.down]));
         }
@@ -153,12 +193,20 @@ impl SparsityProfile {
         out.u32(self.screen.is_some().into());
         if let Some(screen) = &self.screen {
             out.u32(screen.rank);
-            out.u32(screen.candidates);
-            for values in [&screen.mean, &screen.basis, &screen.bias] {
+            for values in [&screen.mean, &screen.bias] {
                 out.u32(values.len() as u32);
                 out.floats(values);
             }
+            out.bytes(&screen.basis);
             out.bytes(&screen.rows);
+            out.u32(screen.proof.is_some().into());
+            if let Some(proof) = &screen.proof {
+                out.u32(proof.lead);
+                out.bytes(&proof.rest);
+                out.u32(proof.slack.len() as u32);
+                out.floats(&proof.slack);
+                out.floats(&proof.scales);
+            }
         }
         out.finish()
     }
@@ -171,7 +219,8 @@ impl SparsityProfile {
         for _ in 0..read.u32()? {
             let name = str::from_utf8(read.bytes()?).map_err(|_| bad("a level's name"))?.to_owned();
             let (perplexity, divergence, neurons_skipped) = (read.f32()?, read.f32()?, read.f32()?);
-            let screen = read.u32()? != 0;
+            let (recall, largest_recall, top_40_recall) = (read.f32()?, read.f32()?, read.f32()?);
+            let candidates = read.u32()?;
             let count = read.u32()? as usize;
             let values = read.floats(count.saturating_mul(2))?;
             if values.iter().any(|x| x.is_nan() || *x < 0.0) {
@@ -179,7 +228,17 @@ impl SparsityProfile {
             }
             let pairs = values.as_chunks().0.iter();
             let layers = pairs.map(|&[gate, down]| Thresholds { gate, down }).collect();
-            levels.push(LevelProfile { name, perplexity, divergence, neurons_skipped, screen, layers });
+            levels.push(LevelProfile {
+                name,
+                perplexity,
+                divergence,
+                neurons_skipped,
+                recall,
+                largest_recall,
+                top_40_recall,
+                candidates,
+                layers,
+            });
         }
         let vector = |read: &mut Reader<'_>| {
             let count = read.u32()? as usize;
@@ -194,14 +253,19 @@ impl SparsityProfile {
         let screen = if read.u32()? == 0 {
             None
         } else {
-            Some(ScreenProfile {
-                rank: read.u32()?,
-                candidates: read.u32()?,
-                mean: vector(&mut read)?,
-                basis: vector(&mut read)?,
-                bias: vector(&mut read)?,
-                rows: read.bytes()?.to_vec(),
-            })
+            let rank = read.u32()?;
+            let (mean, bias) = (vector(&mut read)?, vector(&mut read)?);
+            let (basis, rows) = (read.bytes()?.to_vec(), read.bytes()?.to_vec());
+            let proof = if read.u32()? == 0 {
+                None
+            } else {
+                let (lead, rest, slack) = (read.u32()?, read.bytes()?.to_vec(), vector(&mut read)?);
+                let scales = read.floats(PROOF_TERMS)?;
+                check_finite("a sparsity file", &scales)?;
+                let scales = scales.try_into().map_err(|_| bad("a bound"))?;
+                Some(ProofProfile { lead, rest, slack, scales })
+            };
+            Some(ScreenProfile { rank, mean, basis, bias, rows, proof })
         };
         read.finish()?;
         Ok(Self { model, text, tokens, dense_perplexity, levels, importance, screen })
@@ -228,18 +292,21 @@ mod tests {
     fn profile() -> SparsityProfile {
         let screen = ScreenProfile {
             rank: 1,
-            candidates: 1,
             mean: vec![0.5; 3],
-            basis: vec![0.25; 3],
+            basis: vec![9; 6],
             bias: vec![1.0; 2],
             rows: vec![7; 5],
+            proof: Some(ProofProfile { lead: 1, rest: vec![3; 4], slack: vec![1.0; 2], scales: [0.5; 6] }),
         };
         let level = LevelProfile {
             name: "balanced".into(),
             perplexity: 10.1,
             divergence: 0.01,
             neurons_skipped: 0.3,
-            screen: true,
+            recall: 0.99,
+            largest_recall: 1.0,
+            top_40_recall: 0.999,
+            candidates: 7,
             layers: vec![Thresholds { gate: 0.0, down: 0.25 }, Thresholds::default()],
         };
         SparsityProfile {

@@ -24,5 +24,5 @@ pub use matrix::MatrixMut;
 pub use neurons::{NeuronLayout, add_neurons, add_neurons_f32};
 pub use norm::{layer_norm, rms_norm};
 pub use probe::{probe_f32, probe_int8, probe_read};
-pub use quantized::{QuantizedChunk, chunks, quantize};
+pub use quantized::{QuantizedChunk, chunks, dequantize, quantize};
 pub use rope::{RopeLayout, rotate};

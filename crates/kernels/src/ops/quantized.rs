@@ -50,6 +50,16 @@ pub fn quantize(isa: IsaKind, x: &[f32], out: &mut [QuantizedChunk]) {
     isa.run(Quantize { x, out });
 }
 
+/// What [`quantize`] has kept of the activations. Panics unless `x` has [`chunks`]`(out.len())` entries.
+pub fn dequantize(x: &[QuantizedChunk], out: &mut [f32]) {
+    assert_eq!(x.len(), chunks(out.len()));
+    for (x, out) in x.iter().zip(out.chunks_mut(CHUNK)) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = f32::from(x.codes[i / 64][i % 64] as i8) * x.scale[i / 32];
+        }
+    }
+}
+
 struct Quantize<'a> {
     x: &'a [f32],
     out: &'a mut [QuantizedChunk],

@@ -48,8 +48,9 @@ Examples:
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A model of this shape with random weights instead, which needs no download: smollm2-135m, tinyllama-1.1b or
-    /// llama-2-7b, with any tensor format, as in tinyllama-1.1b:q4_k.
+    /// A model of this shape with random weights instead, which needs no download: smollm2-135m, tinyllama-1.1b,
+    /// llama-2-7b, or the same with ReLU and one in ten neurons that fire, as llama-2-7b-relu, or as
+    /// llama-2-7b-powerinfer with predictors; with any tensor format, as in tinyllama-1.1b:q4_k.
     #[arg(long, value_name = "SHAPE:FORMAT", conflicts_with = "model")]
     synthetic: Option<Synthetic>,
     /// Tokens of the prompt; 0 leaves the test out.
@@ -229,6 +230,8 @@ impl BenchArgs {
             options.kv_format = self.kv_format.unwrap_or_default();
             options.sparsity = self.sparsity.clone().unwrap_or_default();
             let mut decoder = model.decoder(&options).or_fail(|| "can't make a context".into())?;
+            // As an answer without sampling would be written.
+            decoder.set_greedy(true);
             for &depth in &self.depth {
                 for (test, tokens) in [(Test::Prefill, self.prompt), (Test::Decode, self.generate)] {
                     if tokens > 0 {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use firecrest::Model;
 use firecrest::gguf::{Format, Gguf, StringArray, WriteError, Writer};
+use firecrest::sparse::ActivationType;
 use firecrest::weights::Bytes;
 
 use crate::failure::{Failure, OrFail, Outcome};
@@ -24,7 +25,37 @@ struct Shape {
     rope_base: f32,
     /// Whether the embedding is the output matrix too.
     tied: bool,
+    neurons: Neurons,
 }
+
+/// What is known of the neurons of feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Neurons {
+    /// Nothing: SiLU.
+    Silu,
+    /// ReLU: one in ten fires. The gates of four in five have a bias that keeps them silent; of the rest, half fire.
+    Relu,
+    /// The same, with a predictor that says so, as in PowerInfer's files.
+    Predicted,
+}
+
+/// One of how many neurons may fire, and the rank of their predictor.
+const MAY_FIRE: usize = 5;
+const PREDICTOR_RANK: usize = 256;
+
+const LLAMA_2_7B: Shape = Shape {
+    name: "llama-2-7b",
+    dim: 4096,
+    layers: 32,
+    heads: 32,
+    kv_heads: 32,
+    hidden: 11008,
+    vocab: 32000,
+    context: 4096,
+    rope_base: 10_000.0,
+    tied: false,
+    neurons: Neurons::Silu,
+};
 
 const SHAPES: &[Shape] = &[
     Shape {
@@ -38,6 +69,7 @@ const SHAPES: &[Shape] = &[
         context: 8192,
         rope_base: 100_000.0,
         tied: true,
+        neurons: Neurons::Silu,
     },
     Shape {
         name: "tinyllama-1.1b",
@@ -50,19 +82,11 @@ const SHAPES: &[Shape] = &[
         context: 2048,
         rope_base: 10_000.0,
         tied: false,
+        neurons: Neurons::Silu,
     },
-    Shape {
-        name: "llama-2-7b",
-        dim: 4096,
-        layers: 32,
-        heads: 32,
-        kv_heads: 32,
-        hidden: 11008,
-        vocab: 32000,
-        context: 4096,
-        rope_base: 10_000.0,
-        tied: false,
-    },
+    LLAMA_2_7B,
+    Shape { name: "llama-2-7b-relu", neurons: Neurons::Relu, ..LLAMA_2_7B },
+    Shape { name: "llama-2-7b-powerinfer", neurons: Neurons::Predicted, ..LLAMA_2_7B },
 ];
 
 /// What is to be built: `tinyllama-1.1b:q4_0`.
@@ -117,8 +141,15 @@ impl Synthetic {
         let mut file = Vec::new();
         file.try_reserve_exact(bytes).or_fail(|| format!("no memory for the {bytes} bytes of {self}"))?;
         writer.write(io::Cursor::new(&mut file)).or_fail(|| format!("can't build {self}"))?;
+        if self.shape.neurons == Neurons::Predicted {
+            file[..4].copy_from_slice(b"PWRI");
+        }
         let gguf = Gguf::from_bytes(file)?;
-        Model::from_gguf(gguf).map_err(|error| Failure::load(self.shape.name.as_ref(), error))
+        let model = Model::from_gguf(gguf).map_err(|error| Failure::load(self.shape.name.as_ref(), error))?;
+        Ok(match self.shape.neurons {
+            Neurons::Relu => model.with_activation(ActivationType::Relu),
+            _ => model,
+        })
     }
 
     /// The file to be written, and how many bytes it has, or a few more.
@@ -154,7 +185,26 @@ impl Synthetic {
                 file.ones(&format!("blk.{layer}.{norm}.weight"), dim)?;
             }
             for (name, columns, rows) in matrices {
-                file.matrix(&format!("blk.{layer}.{name}.weight"), columns, rows)?;
+                match (name, self.shape.neurons) {
+                    ("ffn_down", Neurons::Predicted) => {
+                        file.matrix(&format!("blk.{layer}.ffn_down_t.weight"), rows, columns)?;
+                    }
+                    _ => file.matrix(&format!("blk.{layer}.{name}.weight"), columns, rows)?,
+                }
+            }
+            match self.shape.neurons {
+                Neurons::Silu => {}
+                Neurons::Relu => {
+                    let bias = |n: usize| if n.is_multiple_of(MAY_FIRE) { 0.0 } else { -1e3 };
+                    let bias: Vec<u8> = (0..hidden).flat_map(|n| f32::to_le_bytes(bias(n))).collect();
+                    file.tensor(&format!("blk.{layer}.ffn_gate.bias"), Format::F32, &[hidden], bias.into())?;
+                }
+                Neurons::Predicted => {
+                    file.matrix(&format!("blk.{layer}.fc1.weight"), dim, PREDICTOR_RANK)?;
+                    let scores = predictor(hidden);
+                    let shape = [PREDICTOR_RANK, hidden];
+                    file.tensor(&format!("blk.{layer}.fc2.weight"), Format::Q8_0, &shape, scores)?;
+                }
             }
         }
         Ok((file.writer, file.bytes))
@@ -210,6 +260,21 @@ impl File {
         self.bytes += data.len() + 256;
         self.writer.tensor(name, format, shape, data)
     }
+}
+
+/// The second matrix of a predictor, in Q8_0: below zero for neurons that never fire, of either sign for the rest.
+fn predictor(hidden: usize) -> Bytes {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = Vec::new();
+    for n in 0..hidden {
+        for _ in 0..PREDICTOR_RANK / 32 {
+            // A half of 2^-6, and codes.
+            bytes.extend(0x2400u16.to_le_bytes());
+            let sign = |bit: u64| if n.is_multiple_of(MAY_FIRE) && bit & 1 == 0 { 1 } else { 0xff };
+            bytes.extend((0..32).map(|_| sign(random.bits())));
+        }
+    }
+    bytes.into()
 }
 
 /// `bytes` of random blocks, whose weights are finite and of a size that real models have.
@@ -284,25 +349,27 @@ mod tests {
         use firecrest::ContextOptions;
         use firecrest::generate::LanguageModel;
 
-        let shape = Shape {
-            dim: 64,
-            layers: 2,
-            heads: 4,
-            kv_heads: 2,
-            hidden: 96,
-            vocab: 80,
-            tied: false,
-            ..SHAPES[2]
-        };
-        let synthetic = Synthetic { shape: Box::leak(Box::new(shape)), format: Format::Q8_0 };
-        let (writer, bytes) = synthetic.writer().unwrap();
-        let mut file = Vec::new();
-        writer.write(&mut file).unwrap();
-        assert!(file.len() <= bytes, "{} > {bytes}", file.len());
+        for neurons in [Neurons::Silu, Neurons::Relu, Neurons::Predicted] {
+            let sizes =
+                Shape { dim: 64, layers: 2, heads: 4, kv_heads: 2, hidden: 480, vocab: 80, ..LLAMA_2_7B };
+            let shape = Shape { neurons, ..sizes };
+            let synthetic = Synthetic { shape: Box::leak(Box::new(shape)), format: Format::Q8_0 };
+            let (writer, bytes) = synthetic.writer().unwrap();
+            let mut file = Vec::new();
+            writer.write(&mut file).unwrap();
+            assert!(file.len() <= bytes, "{} > {bytes}", file.len());
 
-        let mut decoder = synthetic.build().unwrap().decoder(&ContextOptions::default()).unwrap();
-        decoder.submit(&[1, 79, 5]).unwrap();
-        let logits = decoder.logits().unwrap();
-        assert!(logits.len() == 80 && logits.iter().all(|logit| logit.is_finite()));
+            let mut decoder = synthetic.build().unwrap().decoder(&ContextOptions::default()).unwrap();
+            decoder.submit(&[1, 79]).unwrap();
+            decoder.submit(&[5]).unwrap();
+            let logits = decoder.logits().unwrap();
+            assert!(logits.len() == 80 && logits.iter().all(|logit| logit.is_finite()));
+            if neurons == Neurons::Relu {
+                let report = decoder.sparsity().unwrap();
+                let one_in_four = |neurons: u64, skipped: u64| (neurons - skipped) * 4 < neurons;
+                let layers = &report.layers;
+                assert!(layers.iter().all(|layer| one_in_four(layer.neurons, layer.down_skipped)));
+            }
+        }
     }
 }

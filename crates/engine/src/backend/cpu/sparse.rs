@@ -103,6 +103,23 @@ impl Cpu {
         }
     }
 
+    /// What remains of `x` where a product with this matrix rounds it.
+    pub(crate) fn round_for(&mut self, matrix: &Matrix, x: &mut [f32]) {
+        if self.is_quantized(matrix) {
+            self.quantized.resize(chunks(x.len()), QuantizedChunk::ZERO);
+            ops::quantize(self.isa, x, &mut self.quantized);
+            ops::dequantize(&self.quantized, x);
+        }
+    }
+
+    /// The length of what that takes from `x`.
+    pub(crate) fn rounding_of(&mut self, matrix: &Matrix, x: &[f32]) -> f32 {
+        let mut rounded = x.to_vec();
+        self.round_for(matrix, &mut rounded);
+        let squares = x.iter().zip(&rounded).map(|(a, b)| f64::from(a - b).powi(2));
+        squares.sum::<f64>().sqrt() as f32
+    }
+
     /// `out = Σ matrix[n] · h[n]` over the neurons `active`, ascending; `h` has an entry for every neuron, and zeros for
     /// those that are not active. Activations are rounded to 8 bits where the weights are integers.
     pub(crate) fn add_neurons(&mut self, matrix: &NeuronMatrix, active: &[u32], h: &[f32], out: &mut [f32]) {
