@@ -145,7 +145,8 @@ pub(crate) fn wasm_bindgen() -> Result<PathBuf> {
     let tools = target_dir()?.join("tools");
     let program = tools.join("bin").join(format!("wasm-bindgen{}", env::consts::EXE_SUFFIX));
     if !program.is_file() || !right(&program) {
-        cargo("install wasm-bindgen-cli --force --version")
+        // It runs for a second, and takes minutes to optimise.
+        cargo("install wasm-bindgen-cli --debug --force --version")
             .arg(format!("={WASM_BINDGEN}"))
             .arg("--root")
             .arg(&tools)
