@@ -104,6 +104,8 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
         // The stack grows down to address 0, so that nothing lives below 1024: constants move into loads.
         .args(["-Os", "--low-memory-unused", "--merge-similar-functions", "--dae-optimizing"])
         .arg("--optimize-added-constants-propagate")
+        // What these find after all of that.
+        .args(["--code-folding", "--coalesce-locals", "--reorder-locals", "--vacuum", "--reorder-functions"])
         .args(["--strip-debug", "--strip-producers", "--strip-target-features"])
         // All features would be too many: browsers lag behind in how a module may be encoded.
         .args(FEATURES.map(|feature| format!("--enable-{feature}")))
