@@ -86,7 +86,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const SIGNED_BIAS: u8;
     /// Whether dot products gain from knowing that codes are below 16: operations compile twice for that.
     const NIBBLES: bool = false;
-    /// Whether this is for machines so old, or there to compare with, that rarer formats may share their code.
+    /// Whether rarer formats share their code: for few or old machines, for what is there to compare with, and where the
+    /// code is downloaded.
     const COMPACT: bool = false;
     /// Whether registers are so few that a row of a product has one sum alone, to which offsets are added too.
     const ONE_SUM: bool = false;

@@ -135,6 +135,7 @@ super::parts::isa_by_parts! {
     $isa = $name, 4 registers of 16 bytes, rows 1, tokens $tokens, v128, v128, v128;
 
     const NIBBLES: bool = arithmetic::NIBBLES;
+    const COMPACT: bool = true;
     const ONE_SUM: bool = true;
     const FINITE_HEADS: bool = true;
 

@@ -21,6 +21,8 @@ macro_rules! avx512 {
             const ROWS: usize = 4;
             const TOKENS: usize = 12;
             const SIGNED_BIAS: u8 = $bias;
+            // Without VNNI there were two generations of servers.
+            const COMPACT: bool = $bias == 0;
 
             type Bytes = __m512i;
             type I32 = __m512i;

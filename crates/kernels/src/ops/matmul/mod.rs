@@ -12,7 +12,7 @@ mod unpacked;
 mod vector;
 
 use super::{MatrixMut, QuantizedChunk, chunks};
-use crate::format::{Codes, Format, Quant, Unpacker};
+use crate::format::{Codes, Format, Quant};
 use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
@@ -106,9 +106,7 @@ pub fn matmul(
     assert_eq!(x.len(), out.rows() * stride);
     assert_eq!(out.columns(), weights.rows);
     let product = with_quant!(weights.format, Q => {
-        if const { !has_own_code::<Q>() } {
-            matmul_unpacked(isa, Unpacker::of::<Q>(), weights, x, out, panel);
-        } else if out.rows() < PANEL_TOKENS {
+        if out.rows() < PANEL_TOKENS {
             isa.run(vector::MatVec::<Q>::new(weights, None, x, out));
         } else {
             isa.run(panel::MatMul::<Q>::new(weights, x, out, panel));
@@ -142,34 +140,7 @@ pub fn matmul_rows(isa: IsaKind, weights: Weights<'_>, rows: &[u32], x: &[Quanti
         return;
     }
     let out = MatrixMut::new(out, rows.len());
-    with_quant!(weights.format, Q => {
-        if const { has_own_code::<Q>() } {
-            isa.run(vector::MatVec::<Q>::new(weights, Some(rows), x, out));
-        } else {
-            let unpacker = Unpacker::of::<Q>();
-            isa.run(unpacked::MatVec { unpacker, weights, selected: Some(rows), x, out });
-        }
-    });
-}
-
-/// Whether products with `Q` are compiled for it alone. Where code is downloaded, that pays for common formats only.
-const fn has_own_code<Q: Quant>() -> bool {
-    Q::COMMON || !cfg!(target_family = "wasm")
-}
-
-fn matmul_unpacked(
-    isa: IsaKind,
-    unpacker: Unpacker,
-    weights: Weights<'_>,
-    x: &[QuantizedChunk],
-    out: MatrixMut<'_>,
-    panel: &mut [PanelRun],
-) {
-    if out.rows() < PANEL_TOKENS {
-        isa.run(unpacked::MatVec { unpacker, weights, selected: None, x, out });
-    } else {
-        isa.run(unpacked::MatMul { unpacker, weights, x, out, panel });
-    }
+    with_quant!(weights.format, Q => isa.run(vector::MatVec::<Q>::new(weights, Some(rows), x, out)));
 }
 
 /// As [`matmul_rows`] for exact activations, and for weights of any format.
