@@ -2,15 +2,15 @@
 //! `benchmarks/records/`.
 
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use serde_json::{Value, json};
 
-use crate::bench_peers::machine::Machine;
+use crate::bench_peers::{self, machine::Machine};
 use crate::setup::{self, absolute};
-use crate::shell::{Failure, Result, Run, cargo, command, step, target_dir};
+use crate::shell::{Failure, Result, Run, command, step, target_dir};
 
 const SCRIPT: &str = "benchmarks/peer_embed.py";
 
@@ -42,17 +42,16 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         }
         _ => return Err(Failure::new("usage: cargo xtask bench-embed [--rounds 3]")),
     };
-    let program = step("build Firecrest", || {
-        cargo("build --release --locked --package firecrest-cli").run()?;
-        Ok(target_dir()?.join("release").join(format!("firecrest{}", env::consts::EXE_SUFFIX)))
-    })?;
+    let program = step("build Firecrest", bench_peers::build)?;
     let source = step("get the model", || setup::test_embedder().map_err(Failure::new))?;
     let folder = match absolute("FIRECREST_PEERS")? {
         Some(folder) => folder,
         None => target_dir()?.join("peers"),
     };
     let python = step("build the peers", || python(&folder))?;
-    let versions = json_of(Command::new(&python).args([SCRIPT, "describe"]))?;
+    let mut describe = Command::new(&python);
+    describe.args([SCRIPT, "describe"]);
+    let versions = bench_peers::json(describe)?;
     let models = step("convert the model", || models(&program, &python, &source, &folder.join("models")))?;
     let machine = Machine::read();
     if machine.load.is_some_and(|load| load > 0.5) {
@@ -79,7 +78,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
                     };
                     command.args(["--batch", BATCHES, "--threads", threads, "--model"]);
                     command.arg(models.of(engine, format, &source));
-                    let output = json_of(&mut command)?;
+                    let output = bench_peers::json(command)?;
                     for result in output["results"].as_array().map_or(&[][..], Vec::as_slice) {
                         let number = |field: &str| result[field].as_u64().unwrap_or(0);
                         let speed = result["tokens_per_second"]["median"].as_f64().unwrap_or(f64::NAN);
@@ -151,11 +150,6 @@ fn models(program: &Path, python: &Path, source: &Path, folder: &Path) -> Result
         fs::rename(&part, &onnx).map_err(Failure::at(&onnx))?;
     }
     Ok(models)
-}
-
-fn json_of(command: &mut Command) -> Result<Value> {
-    let text = command.text()?;
-    serde_json::from_str(&text).map_err(|error| Failure::new(format!("{command:?} prints no JSON: {error}")))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -36,3 +36,18 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Outcome {
     }
     written.or_fail(|| format!("can't write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_written_whole() {
+        let path = std::env::temp_dir().join(format!("firecrest-files-{}.html", std::process::id()));
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        fs::remove_file(&path).unwrap();
+        assert!(write_whole(Path::new("/nowhere/at/all.html"), b"").is_err());
+    }
+}

@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
 }
 
 /// Builds the program as users get it.
-fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     cargo("build --release --locked --package firecrest-cli").run()?;
     Ok(target_dir()?.join("release").join(format!("firecrest{}", std::env::consts::EXE_SUFFIX)))
 }
@@ -127,7 +127,7 @@ fn models(options: &Options, peer: &Peer) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// Runs a command that prints JSON.
-fn json(mut command: Command) -> Result<Value> {
+pub(crate) fn json(mut command: Command) -> Result<Value> {
     let text = command.text()?;
     serde_json::from_str(&text).map_err(|error| Failure::new(format!("{command:?} prints no JSON: {error}")))
 }

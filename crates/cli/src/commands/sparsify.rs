@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use firecrest::Model;
-use firecrest::sparse::{CalibrationOptions, SparseError, SparsityProfile, calibrate};
+use firecrest::sparse::{CalibrationOptions, CalibrationStep, SparseError, SparsityProfile, calibrate};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -75,29 +75,38 @@ impl SparsifyArgs {
         options.context.cpu.threads = self.threads;
         let path = fetch(&self.model, self.offline, interrupt)?;
         let model = Model::from_gguf_file(&path).map_err(|error| Failure::load(&path, error))?;
-        let cancel = interrupt.arm();
-        // The bar hides itself where standard error is no terminal.
-        let bar = ProgressBar::no_length();
-        bar.set_style(
-            ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tokens {eta}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        let profile = calibrate(&model, &options, &mut |step| {
-            bar.set_message(step.what);
-            bar.set_length(step.total as u64);
-            bar.set_position(step.done as u64);
-            !cancel.is_cancelled()
-        });
-        bar.finish_and_clear();
-        interrupt.disarm();
-        let profile = match profile {
-            Err(SparseError::Cancelled) => return Err(Failure::Interrupted),
-            profile => profile.or_fail(|| format!("{} can't be calibrated", path.display()))?,
-        };
+        let profile = with_bar(interrupt, |progress| calibrate(&model, &options, progress))?
+            .or_fail(|| format!("{} can't be calibrated", path.display()))?;
         let file = self.output.unwrap_or_else(|| SparsityProfile::path_for(&path));
         profile.save(&file).or_fail(|| format!("{} can't be written", file.display()))?;
         let report = Report::new(file, &profile);
         if self.json { output::json(&report) } else { report.print() }
+    }
+}
+
+/// Does what takes a while, with a bar on standard error, until it is done or Ctrl-C is pressed.
+pub(super) fn with_bar<T>(
+    interrupt: &Interrupt,
+    run: impl FnOnce(&mut dyn FnMut(CalibrationStep) -> bool) -> Result<T, SparseError>,
+) -> Outcome<Result<T, SparseError>> {
+    let cancel = interrupt.arm();
+    // The bar hides itself where standard error is no terminal.
+    let bar = ProgressBar::no_length();
+    bar.set_style(
+        ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tokens {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let result = run(&mut |step| {
+        bar.set_message(step.what);
+        bar.set_length(step.total as u64);
+        bar.set_position(step.done as u64);
+        !cancel.is_cancelled()
+    });
+    bar.finish_and_clear();
+    interrupt.disarm();
+    match result {
+        Err(SparseError::Cancelled) => Err(Failure::Interrupted),
+        result => Ok(result),
     }
 }
 

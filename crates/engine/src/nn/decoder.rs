@@ -306,7 +306,7 @@ impl Decoder {
     }
 
     fn ropes_fingerprint(&self) -> u64 {
-        saved::fingerprint(format!("{:?}", self.ropes).as_bytes())
+        crate::sparse::checksum(format!("{:?}", self.ropes).as_bytes())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), ForwardError> {

@@ -18,6 +18,7 @@ use std::{error, fmt};
 
 use super::caches::Caches;
 use crate::backend::KvFormat;
+use crate::sparse::{CHECKSUM_OF_NOTHING, checksum_on};
 
 const MAGIC: [u8; 4] = *b"FCKV";
 const VERSION: u32 = 1;
@@ -97,13 +98,11 @@ struct Summed<T> {
 
 impl<T> Summed<T> {
     fn new(inner: T) -> Self {
-        Self { inner, sum: 0xcbf2_9ce4_8422_2325 }
+        Self { inner, sum: CHECKSUM_OF_NOTHING }
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.sum = (self.sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
+        self.sum = checksum_on(self.sum, bytes);
     }
 }
 
@@ -125,13 +124,6 @@ impl<T: Read> Read for Summed<T> {
         self.add(&bytes[..read]);
         Ok(read)
     }
-}
-
-/// FNV-1a, 64 bits.
-pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
-    let mut sum = Summed::new(());
-    sum.add(bytes);
-    sum.sum
 }
 
 fn number(format: KvFormat) -> u32 {

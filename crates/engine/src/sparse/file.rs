@@ -6,9 +6,15 @@ use super::error::{FormatFault, SparseError};
 
 /// FNV-1a, 64 bits: enough to notice a file that was cut or mixed up.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    checksum_on(CHECKSUM_OF_NOTHING, bytes)
+}
+
+/// What [`checksum`] begins with.
+pub(crate) const CHECKSUM_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The checksum of what `sum` is that of, and then `bytes`.
+pub(crate) fn checksum_on(sum: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(sum, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Reads a whole file.

@@ -44,6 +44,7 @@ pub use config::{ActivationType, Selection, SparsityConfig};
 pub use engine::{SparseInferenceEngine, SparsityStats};
 pub use error::{FormatFault, SparseError};
 pub use ffn::{GateThresholdPredictor, SparseFfn};
+pub(crate) use file::{CHECKSUM_OF_NOTHING, checksum, checksum_on};
 pub use hot::HotNeurons;
 pub use level::SparsityLevel;
 pub use low_rank::LowRankPredictor;

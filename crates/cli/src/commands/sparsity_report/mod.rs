@@ -3,17 +3,15 @@
 mod page;
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use firecrest::Model;
-use firecrest::sparse::{
-    CalibrationOptions, ReportPoint, SparseError, SparsityProfile, SparsityReport, report,
-};
-use indicatif::{ProgressBar, ProgressStyle};
+use firecrest::sparse::{CalibrationOptions, ReportPoint, SparsityProfile, SparsityReport, report};
 
+use super::sparsify::with_bar;
 use crate::failure::{Failure, OrFail, Outcome};
-use crate::files::read_text;
+use crate::files::{read_text, write_whole};
 use crate::interrupt::Interrupt;
 use crate::options::{ThreadCount, fetch, thread_count};
 use crate::output;
@@ -62,25 +60,8 @@ impl SparsityReportArgs {
             let with_profile = profile.and_then(|profile| model.with_sparsity_profile(profile));
             model = with_profile.or_fail(|| format!("{} can't be used", beside.display()))?;
         }
-        let cancel = interrupt.arm();
-        // The bar hides itself where standard error is no terminal.
-        let bar = ProgressBar::no_length();
-        bar.set_style(
-            ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tokens {eta}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        let report = report(&model, &options, &mut |step| {
-            bar.set_message(step.what);
-            bar.set_length(step.total as u64);
-            bar.set_position(step.done as u64);
-            !cancel.is_cancelled()
-        });
-        bar.finish_and_clear();
-        interrupt.disarm();
-        let report = match report {
-            Err(SparseError::Cancelled) => return Err(Failure::Interrupted),
-            report => report.or_fail(|| format!("{} can't be measured", path.display()))?,
-        };
+        let report = with_bar(interrupt, |progress| report(&model, &options, progress))?
+            .or_fail(|| format!("{} can't be measured", path.display()))?;
         let page = self.output.unwrap_or_else(|| {
             let mut name = path.clone().into_os_string();
             name.push(".sparsity.html");
@@ -88,8 +69,8 @@ impl SparsityReportArgs {
         });
         let data = page.with_extension("csv");
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        write(&page, &page::render(&name, &report))?;
-        write(&data, &csv(&report))?;
+        write_whole(&page, page::render(&name, &report).as_bytes())?;
+        write_whole(&data, csv(&report).as_bytes())?;
         if self.json {
             return output::json(&serde_json::json!({ "page": page, "data": data }));
         }
@@ -97,19 +78,6 @@ impl SparsityReportArgs {
         std::io::Write::write_fmt(&mut out, format_args!("{}\n{}\n", page.display(), data.display()))?;
         Ok(())
     }
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, text: &str) -> Outcome {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(name);
-    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        // Best effort: the error that matters is the one below.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written.or_fail(|| format!("{} can't be written", path.display()))
 }
 
 /// The series of a report: name, layer, and points.
@@ -150,19 +118,4 @@ fn csv(report: &SparsityReport) -> String {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_written_whole() {
-        let path = std::env::temp_dir().join(format!("firecrest-report-{}.html", std::process::id()));
-        write(&path, "one").unwrap();
-        write(&path, "two").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
-        std::fs::remove_file(&path).unwrap();
-        assert!(write(Path::new("/nowhere/at/all.html"), "").is_err());
-    }
 }
