@@ -22,6 +22,7 @@ pub use panel::PanelRun;
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
     format: Format,
+    /// Of these rows, and of those of the matrix that follow: the last chunk of a row is read beyond its end.
     bytes: &'a [u8],
     rows: usize,
     columns: usize,
@@ -59,7 +60,8 @@ impl<'a> Weights<'a> {
 
     /// The rows of `range`. Panics if it leaves the matrix.
     pub fn slice(&self, range: core::ops::Range<usize>) -> Self {
-        let bytes = &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes];
+        assert!(range.end <= self.rows);
+        let bytes = &self.bytes[range.start * self.row_bytes..];
         Self { bytes, rows: range.len(), ..*self }
     }
 
@@ -69,7 +71,7 @@ impl<'a> Weights<'a> {
         self.format.dequantize(self.row(row), out);
     }
 
-    /// A row, and all that follow.
+    /// A row, and all that follow it in the matrix.
     #[inline(always)]
     fn rows_from(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..]
