@@ -1,14 +1,18 @@
 //! Products with exact activations: weights that are floats, and quantized weights where accuracy goes before speed.
 
 use super::Weights;
-use crate::format::{CHUNK, widen};
+use crate::format::{CHUNK, Format, widen};
 use crate::isa::{Isa, Op, unrolled};
 use crate::ops::MatrixMut;
 
-/// Columns of a panel: 16 rows of them fill half of a small L1 cache.
+/// Columns of a panel: those of the tokens of a tile stay in the first cache for all panels.
 const BLOCK: usize = 256;
 
+/// Rows of a panel: one a lane.
 const ROWS: usize = 16;
+
+/// Panels that are packed before tokens pass by; together they stay in the second cache.
+const PANELS: usize = 4;
 
 pub(super) struct MatVec<'a> {
     pub(super) weights: Weights<'a>,
@@ -58,60 +62,141 @@ pub(super) struct MatMul<'a> {
     pub(super) out: MatrixMut<'a>,
 }
 
+/// Line `k` holds column `k` of 16 rows.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Panel([[f32; ROWS]; BLOCK]);
+
 impl MatMul<'_> {
-    /// Adds the products of a panel with `T` tokens to their sums in rows `first ..` and columns `column ..` of `out`;
-    /// there are none yet at the `start`.
+    /// Adds the products of `P` panels with `T` tokens to their sums in rows `first ..` and columns `column ..` of `out`;
+    /// there are none yet at the `start`. What leaves `out` is dropped.
     #[inline(always)]
-    fn tokens<I: Isa, const T: usize>(
+    fn tile<I: Isa, const T: usize, const P: usize>(
         isa: I,
-        panel: &[[f32; ROWS]],
+        panels: &[Panel; P],
         x: [&[f32]; T],
         start: bool,
         out: &mut MatrixMut<'_>,
         first: usize,
         column: usize,
     ) {
-        let mut acc = [isa.splat(0.0); T];
+        let mut acc = [[isa.splat(0.0); P]; T];
+        let len = x[0].len();
+        let mut panel = [&[][..]; P];
+        for p in 0..P {
+            panel[p] = &panels[p].0[..len];
+        }
         unrolled!(t < T, {
-            assert_eq!(x[t].len(), panel.len());
+            assert_eq!(x[t].len(), len);
             if !start {
-                acc[t] = isa.load_f32(&line_at(out.row_mut(first + t), column));
+                for p in 0..P {
+                    acc[t][p] = isa.load_f32(&line_at(out.row_mut(first + t), column + p * ROWS));
+                }
             }
         });
-        for (k, line) in panel.iter().enumerate() {
-            let line = isa.load_f32(line);
+        for k in 0..len {
+            let mut lines = [isa.splat(0.0); P];
+            for p in 0..P {
+                lines[p] = isa.load_f32(&panel[p][k]);
+            }
             unrolled!(t < T, {
-                acc[t] = isa.mul_add(line, isa.splat(x[t][k]), acc[t]);
+                let x = isa.splat(x[t][k]);
+                for p in 0..P {
+                    acc[t][p] = isa.mul_add(lines[p], x, acc[t][p]);
+                }
             });
         }
         unrolled!(t < T, {
-            let out = &mut out.row_mut(first + t)[column..];
-            match out.first_chunk_mut() {
-                Some(line) => isa.store_f32(acc[t], line),
-                None => {
-                    let mut line = [0.0; ROWS];
-                    isa.store_f32(acc[t], &mut line);
-                    out.copy_from_slice(&line[..out.len()]);
+            let row = out.row_mut(first + t);
+            for p in 0..P {
+                let at = (column + p * ROWS).min(row.len());
+                let out = &mut row[at..];
+                match out.first_chunk_mut() {
+                    Some(line) => isa.store_f32(acc[t][p], line),
+                    None => {
+                        let mut line = [0.0; ROWS];
+                        isa.store_f32(acc[t][p], &mut line);
+                        out.copy_from_slice(&line[..out.len()]);
+                    }
                 }
             }
         });
     }
 
-    /// Columns `at ..` of rows `first ..`, at most 16, as a panel.
+    /// `P` panels at a time, times all tokens, of which `x` gives the columns: `T` at a time, then 4, then each.
     #[inline(always)]
-    fn pack<I: Isa>(isa: I, weights: Weights<'_>, first: usize, at: usize, panel: &mut [[f32; ROWS]]) {
-        let rows = ROWS.min(weights.rows - first);
-        let mut lines = [[0.0; BLOCK]; ROWS];
-        for (r, line) in lines[..rows].iter_mut().enumerate() {
-            let bytes = weights.row(first + r);
-            let end = weights.format.row_bytes(at + panel.len()).unwrap_or(bytes.len());
-            let start = weights.format.row_bytes(at).unwrap_or(end);
-            widen(isa, weights.format, &bytes[start..end], &mut line[..panel.len()]);
+    fn tiles<'x, I: Isa, const T: usize, const P: usize>(
+        isa: I,
+        panels: &[Panel; PANELS],
+        x: impl Fn(usize) -> &'x [f32],
+        start: bool,
+        out: &mut MatrixMut<'_>,
+        column: usize,
+    ) {
+        let tokens = out.rows();
+        let groups = (out.columns() - column).div_ceil(P * ROWS).min(PANELS / P);
+        let panels = &panels.as_chunks::<P>().0[..groups];
+        let columns = (column..).step_by(P * ROWS);
+        let mut t = 0;
+        while t + T <= tokens {
+            let x = group::<T>(&x, t);
+            for (panels, column) in panels.iter().zip(columns.clone()) {
+                Self::tile(isa, panels, x, start, out, t, column);
+            }
+            t += T;
         }
-        for (block, columns) in panel.chunks_mut(ROWS).enumerate() {
+        while T > 4 && t + 4 <= tokens {
+            let x = group::<4>(&x, t);
+            for (panels, column) in panels.iter().zip(columns.clone()) {
+                Self::tile(isa, panels, x, start, out, t, column);
+            }
+            t += 4;
+        }
+        while t < tokens {
+            for (panels, column) in panels.iter().zip(columns.clone()) {
+                Self::tile(isa, panels, [x(t)], start, out, t, column);
+            }
+            t += 1;
+        }
+    }
+
+    /// Columns `at .. at + len` of rows `first ..` as a panel; the last row stands for those that are not there.
+    #[inline(always)]
+    fn pack<I: Isa>(isa: I, weights: Weights<'_>, first: usize, at: usize, len: usize, panel: &mut Panel) {
+        let columns = &mut panel.0.as_chunks_mut().0[..len.div_ceil(ROWS)];
+        let mut rows = [&[][..]; ROWS];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let bytes = weights.row((first + r).min(weights.rows - 1));
+            let end = weights.format.row_bytes(at + len).unwrap_or(bytes.len());
+            let start = weights.format.row_bytes(at).unwrap_or(end);
+            *row = &bytes[start..end];
+        }
+        if weights.format == Format::F32 && len.is_multiple_of(ROWS) {
+            let rows = rows.map(|row| &row.as_chunks().0[..columns.len()]);
+            Self::transpose(isa, |r, block| rows[r][block], columns);
+        } else {
+            let mut lines = [[0.0; BLOCK]; ROWS];
+            for (row, line) in rows.iter().zip(&mut lines) {
+                widen(isa, weights.format, row, &mut line[..len]);
+            }
+            Self::transpose(isa, |r, block| to_bytes(&lines[r].as_chunks().0[block]), columns);
+        }
+    }
+
+    /// Writes columns of which `line(r, block)` has 16 of row `r`.
+    #[inline(always)]
+    fn transpose<I: Isa>(
+        isa: I,
+        line: impl Fn(usize, usize) -> [u8; 64],
+        columns: &mut [[[f32; ROWS]; ROWS]],
+    ) {
+        for (block, columns) in columns.iter_mut().enumerate() {
+            let mut lines = [[0; 64]; ROWS];
+            for r in 0..ROWS {
+                lines[r] = line(r, block);
+            }
             let mut quads = [[0; 64]; ROWS];
-            let bytes = lines.each_ref().map(|line| to_bytes(&line.as_chunks().0[block]));
-            isa.transpose_quads(&bytes, &mut quads);
+            isa.transpose_quads(&lines, &mut quads);
             for (column, quad) in columns.iter_mut().zip(&quads) {
                 *column = from_bytes(quad);
             }
@@ -122,9 +207,10 @@ impl MatMul<'_> {
 /// 16 floats from `at` on; zeros past the end.
 #[inline(always)]
 fn line_at(row: &[f32], at: usize) -> [f32; ROWS] {
-    row[at..].first_chunk().copied().unwrap_or_else(|| {
+    let row = &row[at.min(row.len())..];
+    row.first_chunk().copied().unwrap_or_else(|| {
         let mut line = [0.0; ROWS];
-        line[..row.len() - at].copy_from_slice(&row[at..]);
+        line[..row.len()].copy_from_slice(row);
         line
     })
 }
@@ -153,34 +239,22 @@ impl Op for MatMul<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { weights, x, mut out } = self;
-        let (columns, tokens) = (weights.columns, out.rows());
-        // Line k holds column k of 16 rows.
-        let mut panel = [[0.0; ROWS]; BLOCK];
-        for first in (0..weights.rows).step_by(ROWS) {
+        let columns = weights.columns;
+        let mut panels = [Panel([[0.0; ROWS]; BLOCK]); PANELS];
+        for first in (0..weights.rows).step_by(PANELS * ROWS) {
             for at in (0..columns).step_by(BLOCK) {
                 let len = BLOCK.min(columns - at);
-                let panel = &mut panel[..len];
-                Self::pack(isa, weights, first, at, panel);
-                let panel = &*panel;
+                for (panel, first) in panels.iter_mut().zip((first..weights.rows).step_by(ROWS)) {
+                    Self::pack(isa, weights, first, at, len, panel);
+                }
+                let (panels, out, start) = (&panels, &mut out, at == 0);
                 let x = |t: usize| &x[t * columns + at..][..len];
-                let mut t = 0;
-                while t + I::TOKENS <= tokens {
-                    let start = at == 0;
-                    match I::TOKENS {
-                        1 => Self::tokens(isa, panel, group::<1>(x, t), start, &mut out, t, first),
-                        2 => Self::tokens(isa, panel, group::<2>(x, t), start, &mut out, t, first),
-                        4 => Self::tokens(isa, panel, group::<4>(x, t), start, &mut out, t, first),
-                        _ => Self::tokens(isa, panel, group::<12>(x, t), start, &mut out, t, first),
-                    }
-                    t += I::TOKENS;
-                }
-                while I::TOKENS > 4 && t + 4 <= tokens {
-                    Self::tokens(isa, panel, group::<4>(x, t), at == 0, &mut out, t, first);
-                    t += 4;
-                }
-                while t < tokens {
-                    Self::tokens(isa, panel, [x(t)], at == 0, &mut out, t, first);
-                    t += 1;
+                match I::TOKENS {
+                    1 => Self::tiles::<I, 1, 1>(isa, panels, x, start, out, first),
+                    2 => Self::tiles::<I, 2, 1>(isa, panels, x, start, out, first),
+                    4 => Self::tiles::<I, 4, 1>(isa, panels, x, start, out, first),
+                    // There are 32 registers: a number of the input is loaded once for both panels.
+                    _ => Self::tiles::<I, 12, 2>(isa, panels, x, start, out, first),
                 }
             }
         }
@@ -189,7 +263,7 @@ impl Op for MatMul<'_> {
 
 /// What `N` tokens from the `t`-th on have.
 #[inline(always)]
-fn group<'a, const N: usize>(x: impl Fn(usize) -> &'a [f32], t: usize) -> [&'a [f32]; N] {
+fn group<'a, const N: usize>(x: &impl Fn(usize) -> &'a [f32], t: usize) -> [&'a [f32]; N] {
     let mut group = [&[][..]; N];
     for i in 0..N {
         group[i] = x(t + i);
