@@ -2,7 +2,10 @@
 
     python peer_llama_cpp.py describe
     python peer_llama_cpp.py quantize --model IN.gguf --format Q4_K_M --out OUT.gguf
-    python peer_llama_cpp.py bench --model F.gguf --prompt 512 --gen 128 --threads 2
+    python peer_llama_cpp.py bench --model F.gguf --threads 2 --prompt 512
+    python peer_llama_cpp.py bench --model F.gguf --threads 2 --gen 128 --depth 0,1024 --batch 1,4
+
+`tokens` of a decode are those of each sequence, its speed is that of all sequences together.
 """
 
 import argparse
@@ -55,54 +58,123 @@ def quantize(args):
     return {"bytes": os.path.getsize(args.out)}
 
 
+class Sequences:
+    """A model with caches for some sequences of random tokens."""
+
+    def __init__(self, args, count, length):
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = 0
+        self.model = llama_cpp.llama_model_load_from_file(args.model.encode(), params)
+        if not self.model:
+            sys.exit(f"cannot load {args.model}")
+
+        params = llama_cpp.llama_context_default_params()
+        # Every sequence gets the same share of the cache.
+        params.n_ctx = count * (length + 256)
+        params.n_seq_max = count
+        params.n_batch = max(args.prompt, 512)
+        params.n_ubatch = 512
+        params.n_threads = params.n_threads_batch = args.threads
+        params.type_k = params.type_v = llama_cpp.GGML_TYPE_F16
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        if not self.context:
+            sys.exit("cannot make a context")
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+        rng = random.Random(0)
+        self.tokens = [rng.randrange(vocab) for _ in range(length)]
+
+    def decode(self, batch):
+        status = llama_cpp.llama_decode(self.context, batch)
+        if status != 0:
+            sys.exit(f"llama_decode: {status}")
+        llama_cpp.llama_synchronize(self.context)
+
+    def read(self, start, end):
+        """Reads tokens into the first sequence, as one batch of which the last one's logits are made."""
+        count = end - start
+        batch = llama_cpp.llama_batch_init(count, 0, 1)
+        batch.n_tokens = count
+        for i in range(count):
+            batch.token[i] = self.tokens[start + i]
+            batch.pos[i] = start + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = i == count - 1
+        begin = time.perf_counter()
+        self.decode(batch)
+        seconds = time.perf_counter() - begin
+        llama_cpp.llama_batch_free(batch)
+        return seconds
+
+    def step(self, count, start, steps):
+        """Gives each of the first `count` sequences `steps` more tokens, one at a time; returns the seconds."""
+        batch = llama_cpp.llama_batch_init(count, 0, 1)
+        batch.n_tokens = count
+        seconds = 0
+        for i in range(start, start + steps):
+            for sequence in range(count):
+                batch.token[sequence] = self.tokens[(i + sequence) % len(self.tokens)]
+                batch.pos[sequence] = i
+                batch.n_seq_id[sequence] = 1
+                batch.seq_id[sequence][0] = sequence
+                batch.logits[sequence] = True
+            begin = time.perf_counter()
+            self.decode(batch)
+            seconds += time.perf_counter() - begin
+        llama_cpp.llama_batch_free(batch)
+        return seconds
+
+    def cut(self, sequence, length):
+        """Forgets what is beyond so many tokens."""
+        llama_cpp.llama_memory_seq_rm(self.memory, sequence, length, -1)
+
+
 def bench(args):
-    params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = 0
-    model = llama_cpp.llama_model_load_from_file(args.model.encode(), params)
-    if not model:
-        sys.exit(f"cannot load {args.model}")
+    depths = sorted(args.depth)
+    length = max(args.prompt, depths[-1] + max(args.gen, 1))
+    sequences = Sequences(args, max(args.batch), length)
+    results = []
 
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = max(args.prompt, args.gen)
-    params.n_batch = args.prompt
-    params.n_ubatch = min(args.prompt, 512)
-    params.n_threads = params.n_threads_batch = args.threads
-    params.type_k = params.type_v = llama_cpp.GGML_TYPE_F16
-    context = llama_cpp.llama_init_from_model(model, params)
-    if not context:
-        sys.exit("cannot make a context")
+    def result(test, tokens, depth, batch, seconds):
+        speed = tokens * batch / seconds
+        results.append(
+            {
+                "test": test,
+                "tokens": tokens,
+                "depth": depth,
+                "batch": batch,
+                "threads": args.threads,
+                "tokens_per_second": {"median": speed, "min": speed, "max": speed},
+            }
+        )
 
-    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-    rng = random.Random(0)
-    tokens = [rng.randrange(vocab) for _ in range(max(args.prompt, args.gen))]
-    memory = llama_cpp.llama_get_memory(context)
+    if args.prompt:
+        sequences.read(0, args.prompt)  # warm-up
+        sequences.cut(0, 0)
+        result("prefill", args.prompt, 0, 1, sequences.read(0, args.prompt))
+        sequences.cut(0, 0)
 
-    def run(batch, steps):
-        """Decodes `steps` batches from an empty KV cache on; returns tokens per second."""
-        arrays = [(llama_cpp.llama_token * batch)(*tokens[i * batch : (i + 1) * batch]) for i in range(steps)]
-        llama_cpp.llama_memory_clear(memory, True)
-        start = time.perf_counter()
-        for array in arrays:
-            status = llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(array, batch))
-            if status != 0:
-                sys.exit(f"llama_decode: {status}")
-            llama_cpp.llama_synchronize(context)
-        return batch * steps / (time.perf_counter() - start)
+    there = 0
+    for depth in depths if args.gen else []:
+        for start in range(there, depth, 512):
+            sequences.read(start, min(start + 512, depth))
+        there = depth
+        for batch in args.batch:
+            for other in range(1, batch):
+                llama_cpp.llama_memory_seq_cp(sequences.memory, 0, other, -1, -1)
+            # Warm-up; what the other sequences begin with is copied by its first step.
+            sequences.step(batch, depth, min(args.gen, 4))
+            for sequence in range(batch):
+                sequences.cut(sequence, depth)
+            result("decode", args.gen, depth, batch, sequences.step(batch, depth, args.gen))
+            for sequence in range(batch):
+                sequences.cut(sequence, depth if sequence == 0 else 0)
+    return {"results": results}
 
-    def result(test, batch, steps):
-        speed = run(batch, steps)
-        return {
-            "test": test,
-            "tokens": batch * steps,
-            "depth": 0,
-            "batch": 1,
-            "threads": args.threads,
-            "tokens_per_second": {"median": speed, "min": speed, "max": speed},
-        }
 
-    run(args.prompt, 1)  # warm-up
-    run(1, min(args.gen, 4))
-    return {"results": [result("prefill", args.prompt, 1), result("decode", 1, args.gen)]}
+def numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 def main():
@@ -121,8 +193,10 @@ def main():
     command = commands.add_parser("bench")
     command.set_defaults(run=bench)
     command.add_argument("--model", required=True)
-    command.add_argument("--prompt", type=int, default=512)
-    command.add_argument("--gen", type=int, default=128)
+    command.add_argument("--prompt", type=int, default=0)
+    command.add_argument("--gen", type=int, default=0)
+    command.add_argument("--depth", type=numbers, default=[0])
+    command.add_argument("--batch", type=numbers, default=[1])
     command.add_argument("--threads", type=int, default=1)
 
     args = parser.parse_args()

@@ -1,10 +1,11 @@
 //! `cargo xtask ci`: what a change must pass.
 
 use std::fs;
+use std::path::Path;
 
 use crate::setup::{self, AARCH64};
-use crate::shell::{Failure, Result, Run, cargo, find, step, target_dir};
-use crate::{test, wasm, web};
+use crate::shell::{Failure, Result, Run, cargo, find, step};
+use crate::{bench_peers, instructions, test, wasm, web};
 
 /// The most that the program may take, in bytes.
 const MAX_PROGRAM_BYTES: u64 = 12_000_000;
@@ -38,7 +39,9 @@ pub(crate) fn run() -> Result {
     // This is `cargo xtask test`, the command of the README.
     test::run()?;
     package_for_browsers()?;
-    step("size of the program", program_size)
+    let program = step("build the program", bench_peers::build)?;
+    step("size of the program", || program_size(&program))?;
+    step("instruction counts", || instructions::check(&program))
 }
 
 /// The package for browsers, with the build that most of them run.
@@ -77,10 +80,8 @@ fn pure_rust() -> Result {
     Ok(())
 }
 
-fn program_size() -> Result {
-    cargo("build --release --package firecrest-cli").run()?;
-    let program = target_dir()?.join("release").join(format!("firecrest{}", std::env::consts::EXE_SUFFIX));
-    let bytes = fs::metadata(&program).map_err(Failure::at(&program))?.len();
+fn program_size(program: &Path) -> Result {
+    let bytes = fs::metadata(program).map_err(Failure::at(program))?.len();
     eprintln!("{}: {bytes} bytes of {MAX_PROGRAM_BYTES}", program.display());
     if bytes < MAX_PROGRAM_BYTES {
         Ok(())

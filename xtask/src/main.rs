@@ -3,6 +3,7 @@
 mod bench_embed;
 mod bench_peers;
 mod ci;
+mod instructions;
 mod setup;
 mod shell;
 mod test;
@@ -21,6 +22,8 @@ tasks:
   ci           format, lints, documentation, other targets, then `test`, then the release build
   bench-peers  measure Firecrest and llama.cpp turn by turn, and record the results
   bench-embed  as bench-peers, of embeddings: Firecrest, torch, ONNX Runtime and llama.cpp (--rounds 3)
+  instructions  count the instructions of the release program for a token, and compare with
+               benchmarks/instructions.json; or make that file anew (--update)
   wasm [BUILD] build the WebAssembly modules, or those named, and the npm package
   web          build all of that, and serve the demo page
   test-web     test the built package in Node and in Chromium
@@ -53,6 +56,7 @@ fn run(task: Option<&str>, arguments: &[String]) -> Result {
         (Some("ci"), []) => ci::run(),
         (Some("bench-embed"), options) => bench_embed::run(options),
         (Some("bench-peers"), options) => bench_peers::run(options),
+        (Some("instructions"), options) => instructions::run(options),
         (Some("wasm"), builds) => wasm::run(builds),
         (Some("web"), options) => web::serve(options),
         (Some("test-web"), []) => web::test(),

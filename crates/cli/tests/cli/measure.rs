@@ -159,6 +159,24 @@ fn bench_knows_its_shapes() {
 }
 
 #[test]
+fn a_synthetic_model_is_a_file_like_any_other() {
+    let path = std::env::temp_dir().join(format!("firecrest-synthetic-{}.gguf", std::process::id()));
+    let file = path.to_str().unwrap();
+    firecrest(["bench", "--synthetic", "tiny-5m:q4_k", "--write", file]).ok();
+    let args = ["bench", "--model", file, "--prompt", "4", "--gen", "2", "--repeat", "1", "--json"];
+    let measured = firecrest(args).json();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(measured["model"]["architecture"], "llama");
+    assert!(measured["model"]["formats"]["Q4_K"].as_u64().unwrap() > 2_000_000);
+    assert_eq!(measured["results"].as_array().unwrap().len(), 2);
+
+    let args = ["bench", "--synthetic", "llama-2-7b-relu:q4_0", "--write", file];
+    assert!(firecrest(args).failed(1).contains("llama-2-7b-relu"));
+    assert!(!path.exists());
+    firecrest(["bench", "--write", file]).failed(2);
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = firecrest(["completions", shell]);

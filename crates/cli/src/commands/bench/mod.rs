@@ -48,11 +48,14 @@ Examples:
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A model of this shape with random weights instead, which needs no download: smollm2-135m, tinyllama-1.1b,
-    /// llama-2-7b, or the same with ReLU and one in ten neurons that fire, as llama-2-7b-relu, or as
+    /// A model of this shape with random weights instead, which needs no download: tiny-5m, smollm2-135m,
+    /// tinyllama-1.1b, llama-2-7b, or the same with ReLU and one in ten neurons that fire, as llama-2-7b-relu, or as
     /// llama-2-7b-powerinfer with predictors; with any tensor format, as in tinyllama-1.1b:q4_k.
     #[arg(long, value_name = "SHAPE:FORMAT", conflicts_with = "model")]
     synthetic: Option<Synthetic>,
+    /// Write the synthetic model to a GGUF file, for other programs to measure, and do nothing else.
+    #[arg(long, value_name = "FILE", requires = "synthetic")]
+    write: Option<PathBuf>,
     /// Tokens of the prompt; 0 leaves the test out.
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt: usize,
@@ -151,6 +154,9 @@ struct ModelInfo {
 
 impl BenchArgs {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Outcome {
+        if let (Some(synthetic), Some(path)) = (&self.synthetic, &self.write) {
+            return synthetic.write(path);
+        }
         let isa = CpuOptions::default().isa()?;
         let name = self.synthetic.as_ref().map_or_else(|| self.model.model.clone(), Synthetic::to_string);
         let report = |gguf: &Gguf, results, limits| Report {

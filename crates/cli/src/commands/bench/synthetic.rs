@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
 use firecrest::Model;
@@ -58,6 +59,18 @@ const LLAMA_2_7B: Shape = Shape {
 };
 
 const SHAPES: &[Shape] = &[
+    // Small enough to be run by an emulator, with rows for every format.
+    Shape {
+        name: "tiny-5m",
+        dim: 512,
+        layers: 2,
+        heads: 8,
+        kv_heads: 4,
+        hidden: 1024,
+        vocab: 1024,
+        context: 2048,
+        ..LLAMA_2_7B
+    },
     Shape {
         name: "smollm2-135m",
         dim: 576,
@@ -152,6 +165,17 @@ impl Synthetic {
         })
     }
 
+    /// Writes the model to a GGUF file, for other programs to measure.
+    ///
+    /// Only plain models: that neurons are silent is nothing that a file of the architecture `llama` can say.
+    pub(super) fn write(&self, path: &Path) -> Outcome {
+        if self.shape.neurons != Neurons::Silu {
+            return Err(Failure::new(format!("{} can't be written to a file", self.shape.name)));
+        }
+        let (writer, _) = self.writer().or_fail(|| format!("can't build {self}"))?;
+        writer.write_file(path).or_fail(|| format!("can't write {}", path.display()))
+    }
+
     /// The file to be written, and how many bytes it has, or a few more.
     fn writer(&self) -> Result<(Writer, usize), WriteError> {
         let Shape { dim, layers, heads, kv_heads, hidden, vocab, .. } = *self.shape;
@@ -168,7 +192,8 @@ impl Synthetic {
         let mut file = File {
             format: self.format,
             writer: self.metadata(),
-            bytes: 1 << 20,
+            // The rest of the header; no token takes as much.
+            bytes: (1 << 16) + 64 * vocab,
             weights: Bytes::from(vec![]),
         };
         let size = |columns: usize, rows: usize| self.format.row_bytes(columns).unwrap_or(0) * rows;
@@ -223,15 +248,30 @@ impl Synthetic {
             ("attention.head_count", shape.heads),
             ("attention.head_count_kv", shape.kv_heads),
         ] {
-            writer.insert(format!("llama.{key}"), value as u64);
+            // llama.cpp takes no other type.
+            writer.insert(format!("llama.{key}"), value as u32);
         }
         writer.insert("llama.rope.freq_base", shape.rope_base);
         writer.insert("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
-        // The smallest vocabulary that is one; the benchmark handles no text.
+        // No benchmark handles text, but other programs take only a vocabulary with a token for each row.
+        let tokens: Vec<_> = (0..shape.vocab).map(token).collect();
         writer.insert("tokenizer.ggml.model", "llama");
-        writer.insert("tokenizer.ggml.tokens", ["<unk>", "<s>", "</s>"].iter().collect::<StringArray>());
-        writer.insert("tokenizer.ggml.token_type", vec![2i32, 3, 3]);
+        writer.insert("tokenizer.ggml.tokens", tokens.iter().map(|(text, _)| text).collect::<StringArray>());
+        writer.insert("tokenizer.ggml.scores", vec![0f32; tokens.len()]);
+        let types: Vec<i32> = tokens.iter().map(|&(_, kind)| kind).collect();
+        writer.insert("tokenizer.ggml.token_type", types);
         writer
+    }
+}
+
+/// The text of a token, and its type as GGUF numbers them: unknown, control, byte or normal.
+fn token(id: usize) -> (String, i32) {
+    match id {
+        0 => ("<unk>".to_owned(), 2),
+        1 => ("<s>".to_owned(), 3),
+        2 => ("</s>".to_owned(), 3),
+        3..259 => (format!("<0x{:02X}>", id - 3), 6),
+        _ => (format!("▁{id}"), 1),
     }
 }
 
