@@ -366,16 +366,21 @@ fn attention() {
         let q: Vec<f32> = random.floats(tokens * head_dim).iter().map(|x| 4.0 * x).collect();
         let (k, v) = (random.floats(positions * head_dim), random.floats(positions * head_dim));
         let want = reference_attention(&q, &k, &v, head_dim, first, score);
-        let shape = HeadShape { head_dim, capacity: positions + 3 };
-        for isa in IsaKind::available() {
+        // One after another, and in pages that lie in reverse.
+        let count = positions.div_ceil(PAGE);
+        let reversed: Vec<u32> = (1..=count as u32).rev().collect();
+        for (isa, pages) in IsaKind::available().flat_map(|isa| [(isa, None), (isa, Some(&reversed[..]))]) {
+            let capacity = if pages.is_some() { (count + 1) * PAGE } else { positions + 3 };
+            let shape = HeadShape { head_dim, capacity };
             let mut f32s = Cache::<f32>::new(shape);
             let mut f16s = Cache::<u16>::new(shape);
             let mut q8s = Cache::<i8>::new(shape);
+            let place = |p: usize| pages.map_or(p, |pages| pages[p / PAGE] as usize * PAGE + p % PAGE);
             for p in 0..positions {
                 let (k, v) = (&k[p * head_dim..][..head_dim], &v[p * head_dim..][..head_dim]);
-                store_kv(isa, HeadCacheMut::F32(f32s.lines_mut()), p, k, v);
-                store_kv(isa, HeadCacheMut::F16(f16s.lines_mut()), p, k, v);
-                store_kv(isa, HeadCacheMut::Q8_0(q8s.lines_mut()), p, k, v);
+                store_kv(isa, HeadCacheMut::F32(f32s.lines_mut()), place(p), k, v);
+                store_kv(isa, HeadCacheMut::F16(f16s.lines_mut()), place(p), k, v);
+                store_kv(isa, HeadCacheMut::Q8_0(q8s.lines_mut()), place(p), k, v);
             }
             let caches = [
                 (HeadCache::F32(f32s.lines()), 2e-6),
@@ -386,7 +391,7 @@ fn attention() {
                 let mut out = vec![f32::NAN; tokens * head_dim];
                 let mut scratch = vec![[f32::NAN; 16]; attention_lines(head_dim)];
                 let view = MatrixMut::new(&mut out, head_dim);
-                attend(isa, &q, head_dim, cache, first, score, view, &mut scratch);
+                attend(isa, &q, head_dim, cache, pages, first, score, view, &mut scratch);
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                     assert!(
                         (f64::from(*got) - want).abs() < tolerance,
@@ -394,7 +399,7 @@ fn attention() {
                     );
                 }
                 let mut key = vec![0.0; head_dim];
-                load_key(isa, cache, positions - 1, &mut key);
+                load_key(isa, cache, place(positions - 1), &mut key);
                 for (got, want) in key.iter().zip(&k[(positions - 1) * head_dim..]) {
                     assert!((got - want).abs() < 5e-3);
                 }

@@ -16,8 +16,8 @@ mod rope;
 
 pub use activation::{Activation, activate, activate_gated};
 pub use attention::{
-    HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, Score, attend, attention_lines, load_key,
-    move_values, store_key, store_kv,
+    HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, Score, attend, attention_lines,
+    load_key, move_values, store_key, store_kv,
 };
 pub use matmul::{PanelRun, Weights, matmul, matmul_f32, matmul_rows, matmul_rows_f32, panel_runs};
 pub use matrix::MatrixMut;

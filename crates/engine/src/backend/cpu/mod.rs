@@ -323,6 +323,7 @@ impl Cpu {
                 q,
                 q_stride,
                 cache.head(layer, head / group),
+                None,
                 first,
                 score,
                 out,

@@ -13,8 +13,11 @@ use super::math::exp;
 use crate::isa::{Isa, IsaKind, LANES, Op};
 use cache::{Element, GROUP};
 
-/// Keys whose scores are held at a time.
-const SPAN: usize = 64;
+/// Positions of a cache that lie together; see [`attend`].
+pub const PAGE: usize = 64;
+
+/// The most keys whose scores are held at a time: a span never leaves its page.
+const SPAN: usize = PAGE;
 
 /// The most queries that share a pass over the keys.
 const QUERIES: usize = 8;
@@ -45,22 +48,26 @@ pub const fn attention_lines(head_dim: usize) -> usize {
 /// its own (up to the last query's, where [`Score::causal`] is false) that the window reaches. `out` is
 /// `[tokens, head_dim]`.
 ///
-/// Panics if the cache holds fewer than `first + tokens` positions, or `scratch` fewer lines than
+/// Position `p` of the sequence lies at position `p` of `cache`, or with `pages` at `pages[p / PAGE] * PAGE + p % PAGE`,
+/// so that sequences share a cache, and what they begin with (PagedAttention, arXiv 2309.06180).
+///
+/// Panics if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
 /// [`attention_lines`]; what it holds does not matter.
 pub fn attend(
     isa: IsaKind,
     q: &[f32],
     q_stride: usize,
     cache: HeadCache<'_>,
+    pages: Option<&[u32]>,
     first: usize,
     score: Score,
     out: MatrixMut<'_>,
     scratch: &mut [[f32; LANES]],
 ) {
     match cache {
-        HeadCache::F32(cache) => isa.run(Attend { q, q_stride, cache, first, score, out, scratch }),
-        HeadCache::F16(cache) => isa.run(Attend { q, q_stride, cache, first, score, out, scratch }),
-        HeadCache::Q8_0(cache) => isa.run(Attend { q, q_stride, cache, first, score, out, scratch }),
+        HeadCache::F32(cache) => isa.run(Attend { q, q_stride, cache, pages, first, score, out, scratch }),
+        HeadCache::F16(cache) => isa.run(Attend { q, q_stride, cache, pages, first, score, out, scratch }),
+        HeadCache::Q8_0(cache) => isa.run(Attend { q, q_stride, cache, pages, first, score, out, scratch }),
     }
 }
 
@@ -68,6 +75,7 @@ struct Attend<'a, T> {
     q: &'a [f32],
     q_stride: usize,
     cache: Lines<'a, T>,
+    pages: Option<&'a [u32]>,
     first: usize,
     score: Score,
     out: MatrixMut<'a>,
@@ -127,15 +135,21 @@ impl<T: Element> Attend<'_, T> {
         let mut total = [0.0; Q];
         let mut weights = [[[0.0; LANES]; SPAN / LANES]; Q];
 
-        for span in (begin / LANES * LANES..=last).step_by(SPAN) {
-            let blocks = (last + 1 - span).div_ceil(LANES).min(SPAN / LANES);
+        let mut span = begin / LANES * LANES;
+        while span <= last {
+            let len = (PAGE - span % PAGE).min(last + 1 - span);
+            let at = match self.pages {
+                Some(pages) => pages[span / PAGE] as usize * PAGE + span % PAGE,
+                None => span,
+            };
+            let blocks = len.div_ceil(LANES);
             let mut block = 0;
             while block + K <= blocks {
-                scores::<I, T, Q, K>(isa, &self.cache, self.score, &q, span, block, &mut weights);
+                scores::<I, T, Q, K>(isa, &self.cache, self.score, &q, [span, at], block, &mut weights);
                 block += K;
             }
             while K > 1 && block < blocks {
-                scores::<I, T, Q, 1>(isa, &self.cache, self.score, &q, span, block, &mut weights);
+                scores::<I, T, Q, 1>(isa, &self.cache, self.score, &q, [span, at], block, &mut weights);
                 block += 1;
             }
             for i in 0..Q {
@@ -162,7 +176,7 @@ impl<T: Element> Attend<'_, T> {
                     total[i] += exp_sum(isa, weights, largest[i]);
                 }
             }
-            let positions = span..(span + SPAN).min(last + 1);
+            let positions = at..at + len;
             let mut line = 0;
             while line + V <= value_lines {
                 values::<I, T, Q, V>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
@@ -172,6 +186,7 @@ impl<T: Element> Attend<'_, T> {
                 values::<I, T, Q, 1>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
                 line += 1;
             }
+            span += len;
         }
         for i in 0..Q {
             let sums = sums[i * value_lines..][..value_lines].as_flattened();
@@ -182,20 +197,21 @@ impl<T: Element> Attend<'_, T> {
     }
 }
 
-/// Scores of `Q` queries for `K` blocks of 16 keys.
+/// Scores of `Q` queries for `K` blocks of 16 keys, of a span that begins at position `span` and lies `at` some place in
+/// the cache.
 #[inline(always)]
 fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
     isa: I,
     cache: &Lines<'_, T>,
     score: Score,
     q: &[&[f32]; Q],
-    span: usize,
+    [span, at]: [usize; 2],
     block: usize,
     out: &mut [[[f32; LANES]; SPAN / LANES]; Q],
 ) {
     let head_dim = q[0].len();
     let groups = head_dim.div_ceil(GROUP);
-    let first_block = span / LANES + block;
+    let first_block = at / LANES + block;
     let mut keys = [&[][..]; K];
     for b in 0..K {
         keys[b] = &cache.keys[(first_block + b) * head_dim..][..head_dim];
@@ -240,7 +256,7 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
             }
             if score.slope != 0.0 {
                 let position =
-                    isa.add(isa.splat(((first_block + b) * LANES) as f32), isa.load_f32(&LANE_INDEX));
+                    isa.add(isa.splat((span + (block + b) * LANES) as f32), isa.load_f32(&LANE_INDEX));
                 s = isa.mul_add(position, isa.splat(score.slope), s);
             }
             isa.store_f32(s, &mut out[i][block + b]);
