@@ -10,7 +10,8 @@ use crate::generate::{Detokenize, GenerateError, GenerationConfig, Output, Piece
 use crate::gguf::Gguf;
 use crate::models;
 use crate::nn::{
-    ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SavedContextError, SharedSparsity,
+    BatchDecoder, ContextOptions, Decoder, DecoderSpec, DecoderWeights, LoadError, SavedContextError,
+    SharedSparsity,
 };
 use crate::sparse::{ActivationType, SparseError, SparsityProfile};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -109,6 +110,16 @@ impl Model {
     /// A decoder with an empty KV cache.
     pub fn decoder(&self, options: &ContextOptions) -> Result<Decoder, LoadError> {
         Decoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), self.sparsity.clone(), options)
+    }
+
+    /// A decoder of many sequences, without any yet. Its cache has room for `sequences` of the capacity that the options
+    /// give, or for more that are shorter or begin alike; memory is taken as they grow.
+    pub fn batch_decoder(
+        &self,
+        options: &ContextOptions,
+        sequences: usize,
+    ) -> Result<BatchDecoder, LoadError> {
+        BatchDecoder::new(Arc::clone(&self.spec), Arc::clone(&self.weights), options, sequences)
     }
 
     /// A conversation: it keeps its KV cache over turns and computes only what a new prompt adds.

@@ -10,7 +10,7 @@ pub use cpu::lend_thread;
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
 pub(crate) use cpu::{
     Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, NeuronMatrix,
-    Output, Routes, Routing, SequenceAttention, Turns,
+    Output, PageTable, Routes, Routing, Rows, SequenceAttention, Turns,
 };
 pub use firecrest_kernels::isa::IsaKind;
 pub use firecrest_kernels::ops::{Activation, RopeLayout};

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::caches::Caches;
-use super::pass::Buffers;
-use super::rope::Rope;
+use super::network::{Network, Sequence};
+use super::pass;
 use super::saved::{self, SavedContextError};
 use super::sparse::{DecoderSparsity, Observer, ScreenRecall, SparseState, SparseWeights};
 use super::spec::{DecoderSpec, MixerSpec};
 use super::weights::{DecoderWeights, LoadError};
-use crate::backend::{Cpu, CpuOptions, KvFormat};
+use crate::backend::{CpuOptions, KvFormat};
 use crate::generate::{ForwardError, LanguageModel};
 use crate::sparse::{LevelProfile, SparseError, SparsityLevel, SparsityProfile, Thresholds};
 
@@ -49,15 +48,8 @@ impl Default for ContextOptions {
 /// A decoder with its KV cache: tokens in, logits out.
 #[derive(Debug)]
 pub struct Decoder {
-    spec: Arc<DecoderSpec>,
-    weights: Arc<DecoderWeights>,
-    cpu: Cpu,
-    caches: Caches,
-    ropes: Vec<Rope>,
-    capacity: usize,
-    len: usize,
-    block: usize,
-    buffers: Buffers,
+    network: Network,
+    sequence: Sequence,
     has_logits: bool,
     /// Whether the last pass was over one token.
     single: bool,
@@ -88,26 +80,15 @@ impl Decoder {
         shared: SharedSparsity,
         options: &ContextOptions,
     ) -> Result<Self, LoadError> {
-        let mut capacity = options.capacity.unwrap_or_else(|| spec.context_length.min(4096)).max(1);
-        if let Some(positions) = spec.embedding.positions {
-            capacity = capacity.min(positions);
-        }
-        let caches = Caches::new(&spec, options.kv_format, capacity)?;
+        let network = Network::new(spec, weights, options, 1)?;
         let mut decoder = Self {
-            cpu: Cpu::new(&options.cpu)?,
-            caches,
-            ropes: spec.ropes.iter().map(|rope| rope.resolve(capacity)).collect(),
-            capacity,
-            len: 0,
-            block: options.block.max(1),
-            buffers: Buffers::default(),
+            sequence: network.sequence(),
+            network,
             has_logits: false,
             single: false,
             read: WeightReads::default(),
             sparse: None,
             shared,
-            spec,
-            weights,
         };
         decoder.set_sparsity(&options.sparsity).map_err(|error| LoadError::Sparsity(Box::new(error)))?;
         Ok(decoder)
@@ -122,7 +103,8 @@ impl Decoder {
         // Exact activations are asked for by who wants no rounding; the layout by neuron rounds them to 8 bits.
         let screen = *level == SparsityLevel::Exact
             && self.shared.profile.as_ref().is_some_and(|profile| profile.has_proof());
-        let exact = (screen || SparseWeights::has_exact_layers(&self.spec)) && !self.cpu.is_exact();
+        let exact =
+            (screen || SparseWeights::has_exact_layers(&self.network.spec)) && !self.network.cpu.is_exact();
         let Some(name) = level.profile_name() else {
             self.sparse = None;
             if exact && *level != SparsityLevel::Off {
@@ -143,7 +125,7 @@ impl Decoder {
         };
         let mut state = SparseState::new(self.sparse_weights()?, level.clone());
         state.use_thresholds(&found.layers, found.candidates as usize);
-        self.sparse = (!self.cpu.is_exact() && !state.is_idle()).then_some(state);
+        self.sparse = (!self.network.cpu.is_exact() && !state.is_idle()).then_some(state);
         Ok(())
     }
 
@@ -152,7 +134,8 @@ impl Decoder {
             return Ok(Arc::clone(weights));
         }
         let profile = self.shared.profile.as_deref();
-        let weights = Arc::new(SparseWeights::new(&self.spec, &self.weights, profile, false)?);
+        let weights =
+            Arc::new(SparseWeights::new(&self.network.spec, &self.network.weights, profile, false)?);
         Ok(Arc::clone(self.shared.weights.get_or_init(|| weights)))
     }
 
@@ -193,11 +176,11 @@ impl Decoder {
         mut each: impl FnMut(&[f32]),
     ) -> Result<(), ForwardError> {
         self.check(tokens)?;
-        let mut normed = vec![0.0; self.spec.dim];
+        let mut normed = vec![0.0; self.network.spec.dim];
         for block in tokens.chunks(LOGIT_BLOCK) {
             self.pass_observed(block, Some(observer));
-            for x in self.buffers.x.read().chunks_exact(self.spec.dim) {
-                self.weights.output_norm.apply(self.cpu.isa(), x, &mut normed);
+            for x in self.network.buffers.x.read().chunks_exact(self.network.spec.dim) {
+                self.network.weights.output_norm.apply(self.network.cpu.isa(), x, &mut normed);
                 each(&normed);
             }
         }
@@ -205,21 +188,21 @@ impl Decoder {
     }
 
     pub(crate) fn spec(&self) -> &DecoderSpec {
-        &self.spec
+        &self.network.spec
     }
 
     pub(crate) fn weights(&self) -> &DecoderWeights {
-        &self.weights
+        &self.network.weights
     }
 
     /// Threads that compute.
     pub fn threads(&self) -> usize {
-        self.cpu.threads()
+        self.network.cpu.threads()
     }
 
     /// The instruction set that kernels run on.
     pub fn isa(&self) -> crate::backend::IsaKind {
-        self.cpu.isa()
+        self.network.cpu.isa()
     }
 
     /// Bytes of weights that were read for each token that was computed alone, on average: all that a dense model has,
@@ -230,7 +213,7 @@ impl Decoder {
 
     /// Bytes of all weight matrices.
     pub fn weight_bytes(&self) -> u64 {
-        self.weights.bytes() as u64
+        self.network.weights.bytes() as u64
     }
 
     /// Appends `tokens` and hands the logits of each, `[vocab]`, to `each` with its position.
@@ -244,15 +227,17 @@ impl Decoder {
         if let Some(sparse) = self.sparse.as_mut().filter(|sparse| sparse.is_lossy()) {
             sparse.simulate();
         }
-        for block in tokens.chunks(self.block.min(LOGIT_BLOCK)) {
-            let first = self.len;
+        for block in tokens.chunks(self.network.block.min(LOGIT_BLOCK)) {
+            let first = self.sequence.len();
             self.pass(block);
             self.project_logits();
-            for (t, logits) in self.buffers.logits.read().chunks_exact(self.spec.vocab).enumerate() {
+            for (t, logits) in
+                self.network.buffers.logits.read().chunks_exact(self.network.spec.vocab).enumerate()
+            {
                 each(first + t, logits);
             }
             let last = block.len() - 1;
-            self.buffers.logits.keep_from(last);
+            self.network.buffers.logits.keep_from(last);
         }
         self.has_logits = true;
         Ok(())
@@ -262,10 +247,10 @@ impl Decoder {
     pub(crate) fn hidden_states(&mut self, tokens: &[u32], out: &mut Vec<f32>) -> Result<(), ForwardError> {
         self.check(tokens)?;
         self.has_logits = false;
-        for block in tokens.chunks(self.block) {
+        for block in tokens.chunks(self.network.block) {
             self.pass(block);
-            self.cpu.norm_groups(&self.weights.output_norm, &mut self.buffers.x);
-            out.extend_from_slice(self.buffers.x.read());
+            self.network.cpu.norm_groups(&self.network.weights.output_norm, &mut self.network.buffers.x);
+            out.extend_from_slice(self.network.buffers.x.read());
         }
         Ok(())
     }
@@ -280,8 +265,9 @@ impl Decoder {
         saved::save(
             path,
             model ^ self.ropes_fingerprint(),
-            &tokens[..self.len.min(tokens.len())],
-            &self.caches,
+            &tokens[..self.sequence.len().min(tokens.len())],
+            &self.network.kv,
+            &self.sequence,
         )
     }
 
@@ -289,38 +275,20 @@ impl Decoder {
     pub(crate) fn load_context(&mut self, path: &Path, model: u64) -> Result<Vec<u32>, SavedContextError> {
         self.truncate(0);
         self.has_logits = false;
-        let loaded = saved::load(
-            path,
-            model ^ self.ropes_fingerprint(),
-            self.capacity,
-            self.spec.vocab,
-            &mut self.caches,
-        );
-        match &loaded {
-            Ok(tokens) => self.len = tokens.len(),
-            Err(_) => {
-                self.caches.truncate(0);
-            }
+        let model = model ^ self.ropes_fingerprint();
+        let loaded = saved::load(path, model, &mut self.network, &mut self.sequence);
+        if loaded.is_err() {
+            self.sequence.truncate(&mut self.network.kv, 0);
         }
         loaded
     }
 
     fn ropes_fingerprint(&self) -> u64 {
-        crate::sparse::checksum(format!("{:?}", self.ropes).as_bytes())
+        crate::sparse::checksum(format!("{:?}", self.network.ropes).as_bytes())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), ForwardError> {
-        if tokens.is_empty() {
-            return Err(ForwardError::EmptyInput);
-        }
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= self.spec.vocab) {
-            return Err(ForwardError::TokenOutOfRange { id, vocab: self.spec.vocab });
-        }
-        let requested = self.len + tokens.len();
-        if requested > self.capacity {
-            return Err(ForwardError::ContextFull { capacity: self.capacity, requested });
-        }
-        Ok(())
+        self.network.check(&self.sequence, tokens)
     }
 
     /// All layers for some tokens; leaves the residual stream in `buffers.x`.
@@ -329,13 +297,12 @@ impl Decoder {
     }
 
     fn pass_observed(&mut self, tokens: &[u32], observer: Option<&mut Observer<'_>>) {
-        let Self { spec, weights, cpu, caches, ropes, buffers, sparse, .. } = self;
+        let Self { network, sequence, sparse, .. } = self;
         let single = tokens.len() == 1;
         let narrowed = sparse.as_mut().and_then(|sparse| sparse.begin(single).then_some(sparse));
-        let len = self.len;
-        let bytes =
-            super::pass::layers(spec, weights, cpu, caches, ropes, len, tokens, narrowed, observer, buffers);
-        self.len += tokens.len();
+        let found = sequence.reserve(&mut network.kv, tokens.len());
+        assert!(found, "the cache has room for what `check` lets pass");
+        let bytes = pass::layers(network, &mut [sequence.span(tokens)], narrowed, observer);
         if let Some(sparse) = sparse.as_mut().filter(|_| single) {
             sparse.end();
         }
@@ -348,8 +315,7 @@ impl Decoder {
 
     /// The logits of the tokens in `buffers.x`.
     fn project_logits(&mut self) {
-        let Self { spec, weights, cpu, buffers, sparse, .. } = self;
-        let bytes = super::pass::logits(spec, weights, cpu, sparse.as_mut(), buffers);
+        let bytes = pass::logits(&mut self.network, self.sparse.as_mut());
         if self.single {
             self.read.bytes += bytes as u64;
         }
@@ -358,36 +324,34 @@ impl Decoder {
 
 impl LanguageModel for Decoder {
     fn vocab_size(&self) -> usize {
-        self.spec.vocab
+        self.network.spec.vocab
     }
 
     fn capacity(&self) -> usize {
-        self.capacity
+        self.network.capacity
     }
 
     fn len(&self) -> usize {
-        self.len
+        self.sequence.len()
     }
 
     fn submit(&mut self, tokens: &[u32]) -> Result<(), ForwardError> {
         self.check(tokens)?;
-        for block in tokens.chunks(self.block) {
+        for block in tokens.chunks(self.network.block) {
             self.pass(block);
         }
-        let last = self.buffers.x.tokens() - 1;
-        self.buffers.x.keep_from(last);
+        self.network.keep_last();
         self.project_logits();
         self.has_logits = true;
         Ok(())
     }
 
     fn logits(&mut self) -> Result<&[f32], ForwardError> {
-        if self.has_logits { Ok(self.buffers.logits.read()) } else { Err(ForwardError::NoLogits) }
+        if self.has_logits { Ok(self.network.buffers.logits.read()) } else { Err(ForwardError::NoLogits) }
     }
 
     fn truncate(&mut self, len: usize) {
-        let len = self.caches.truncate(self.len.min(len));
-        self.len = len;
+        self.sequence.truncate(&mut self.network.kv, len);
     }
 
     fn set_greedy(&mut self, greedy: bool) {
@@ -397,18 +361,18 @@ impl LanguageModel for Decoder {
     }
 
     fn shift(&mut self, keep: usize, discard: usize) -> Result<(), ForwardError> {
-        let len = self.len;
+        let len = self.sequence.len();
         if keep.checked_add(discard).is_none_or(|end| end > len) {
             return Err(ForwardError::Shift { keep, discard, len });
         }
-        let turns: Vec<_> = self.ropes.iter().map(|rope| (rope.layout, rope.turns_back(discard))).collect();
-        for (i, layer) in self.spec.layers.iter().enumerate() {
+        let Network { spec, cpu, ropes, kv, .. } = &mut self.network;
+        let turns: Vec<_> = ropes.iter().map(|rope| (rope.layout, rope.turns_back(discard))).collect();
+        for (i, layer) in spec.layers.iter().enumerate() {
             let MixerSpec::Attention(attention) = &layer.mixer else { continue };
             let rope = attention.rope.map(|rope| (turns[rope].0, turns[rope].1.as_slice()));
-            self.cpu.shift(&mut self.caches.kv, i, [keep, discard, len], rope);
+            cpu.shift(kv, self.sequence.pages(), i, [keep, discard, len], rope);
         }
-        self.caches.conv.iter_mut().flatten().for_each(|conv| conv.shift(keep, discard, len));
-        self.len -= discard;
+        self.sequence.shift(kv, keep, discard);
         Ok(())
     }
 }

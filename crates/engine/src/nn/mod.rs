@@ -1,8 +1,9 @@
 //! One forward pass for every decoder, and one for every encoder: a declarative spec, its weights, and the pass over both.
 
-mod caches;
+mod batch;
 mod decoder;
 mod encoder;
+mod network;
 mod neurons;
 mod pass;
 mod rope;
@@ -14,6 +15,7 @@ mod tensors;
 mod tests;
 mod weights;
 
+pub use batch::{BatchDecoder, BatchError, SequenceId};
 pub(crate) use decoder::SharedSparsity;
 pub use decoder::{ContextOptions, Decoder};
 pub(crate) use encoder::{Encoder, EncoderFfn, EncoderSpec, EncoderWeights, Positions, Sequence};

@@ -1,16 +1,14 @@
 //! The forward pass of every decoder.
 
-use super::caches::Caches;
+use std::sync::Arc;
+
+use super::network::{ConvCaches, Network, Span};
 use super::rope::Rope;
 use super::sparse::{Observer, SparseState};
-use super::spec::{
-    AttentionSpec, DecoderSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, Residual, RouterInput,
-};
+use super::spec::{AttentionSpec, ExpertsSpec, FfnSpec, LayerSpec, MixerSpec, Residual, RouterInput};
 use super::tensors::Norm;
-use super::weights::{
-    AttentionWeights, DecoderWeights, ExpertsWeights, FfnWeights, LayerWeights, MixerWeights,
-};
-use crate::backend::{Attention, Buffer, Cpu, Experts, Input, KvCache, Routes, Turns};
+use super::weights::{AttentionWeights, ExpertsWeights, FfnWeights, LayerWeights, MixerWeights};
+use crate::backend::{Attention, Buffer, Cpu, Experts, Input, KvCache, Routes, Rows, Turns};
 
 /// Activations, reused from token to token.
 #[derive(Debug, Default)]
@@ -28,31 +26,42 @@ pub(super) struct Buffers {
     pub(super) hidden: Buffer,
     pub(super) up: Buffer,
     pub(super) logits: Buffer,
+    ids: Vec<u32>,
     positions: Vec<u32>,
     /// For each rope.
     turns: Vec<Turns>,
     routes: Routes,
 }
 
-/// All layers for tokens at positions from `first` on; leaves the residual stream in `buffers.x`. Returns how many bytes
-/// of matrices it read in layers.
+/// What the layers of a pass have in common.
+struct Pass<'a> {
+    ropes: &'a [Rope],
+    rows: &'a [Rows<'a>],
+    kv: &'a mut KvCache,
+    /// For each of `rows`.
+    conv: Vec<&'a mut Arc<ConvCaches>>,
+}
+
+/// All layers for the tokens of `spans`, whose positions are reserved; leaves their residual streams, one span's after
+/// another's, in the network's buffers. Returns how many bytes of matrices it read in layers.
+///
+/// Products and norms see one matrix of all tokens. What depends on a token's position or past, that is position
+/// embeddings, ropes, attention and convolutions, knows the spans.
 pub(super) fn layers(
-    spec: &DecoderSpec,
-    weights: &DecoderWeights,
-    cpu: &mut Cpu,
-    caches: &mut Caches,
-    ropes: &[Rope],
-    first: usize,
-    tokens: &[u32],
+    network: &mut Network,
+    spans: &mut [Span<'_>],
     mut sparse: Option<&mut SparseState>,
     mut observer: Option<&mut Observer<'_>>,
-    buffers: &mut Buffers,
 ) -> usize {
-    embed(spec, weights, cpu, first, tokens, buffers);
+    embed(network, spans);
+    let Network { spec, weights, cpu, ropes, kv, buffers, .. } = network;
     buffers.turns.resize_with(ropes.len(), Turns::default);
     for (rope, turns) in ropes.iter().zip(&mut buffers.turns) {
-        rope.turns(first, tokens.len(), turns);
+        rope.turns(spans.iter().flat_map(Span::positions), turns);
     }
+    let rows: Vec<_> = spans.iter().map(Span::rows).collect();
+    let conv = spans.iter_mut().map(|span| &mut *span.conv).collect();
+    let mut pass = Pass { ropes, rows: &rows, kv, conv };
     let mut bytes = 0;
     for (i, (layer, weights)) in spec.layers.iter().zip(&weights.layers).enumerate() {
         if let (FfnSpec::Experts(spec), FfnWeights::Experts(experts)) = (&layer.ffn, &weights.ffn)
@@ -60,7 +69,7 @@ pub(super) fn layers(
         {
             route(spec, experts, None, cpu, buffers);
         }
-        mix(layer, weights, cpu, caches, ropes, i, first, buffers);
+        mix(layer, weights, cpu, &mut pass, i, buffers);
         finish(layer, weights.mixer_post_norm.as_ref(), cpu, buffers);
         match layer.residual {
             Residual::Sequential => cpu.add(&mut buffers.x, &buffers.delta),
@@ -84,13 +93,8 @@ pub(super) fn layers(
 }
 
 /// The logits of the tokens in `buffers.x`. Returns how many bytes of matrices it read.
-pub(super) fn logits(
-    spec: &DecoderSpec,
-    weights: &DecoderWeights,
-    cpu: &mut Cpu,
-    sparse: Option<&mut SparseState>,
-    buffers: &mut Buffers,
-) -> usize {
+pub(super) fn logits(network: &mut Network, sparse: Option<&mut SparseState>) -> usize {
+    let Network { spec, weights, cpu, buffers, .. } = network;
     let bytes = sparse.and_then(|sparse| sparse.logits(weights, cpu, buffers)).unwrap_or_else(|| {
         let input = Input { x: &buffers.x, norm: Some(&weights.output_norm) };
         cpu.project(input, &mut [weights.output.onto(&mut buffers.logits)]);
@@ -106,20 +110,16 @@ pub(super) fn logits(
 }
 
 /// `x = norm(scale * embedding[token] + position_embedding[position])`.
-fn embed(
-    spec: &DecoderSpec,
-    weights: &DecoderWeights,
-    cpu: &mut Cpu,
-    first: usize,
-    tokens: &[u32],
-    buffers: &mut Buffers,
-) {
-    let Buffers { x, delta, positions, .. } = buffers;
-    cpu.embed(&weights.embedding, tokens, spec.embedding.scale, x);
+fn embed(network: &mut Network, spans: &[Span<'_>]) {
+    let Network { spec, weights, cpu, buffers, .. } = network;
+    let Buffers { x, delta, ids, positions, .. } = buffers;
+    ids.clear();
+    spans.iter().for_each(|span| ids.extend_from_slice(span.tokens));
+    cpu.embed(&weights.embedding, ids, spec.embedding.scale, x);
     if let Some(table) = &weights.positions {
         positions.clear();
         // The context holds no more positions than the table.
-        positions.extend((first..first + tokens.len()).map(|position| position as u32));
+        positions.extend(spans.iter().flat_map(Span::positions).map(|position| position as u32));
         cpu.embed(table, positions, 1.0, delta);
         cpu.add(x, delta);
     }
@@ -143,24 +143,26 @@ fn mix(
     layer: &LayerSpec,
     weights: &LayerWeights,
     cpu: &mut Cpu,
-    caches: &mut Caches,
-    ropes: &[Rope],
+    pass: &mut Pass<'_>,
     index: usize,
-    first: usize,
     buffers: &mut Buffers,
 ) {
     let norm = weights.mixer_norm.as_ref();
-    match (&layer.mixer, &weights.mixer, &mut caches.conv[index]) {
-        (MixerSpec::Attention(spec), MixerWeights::Attention(weights), _) => {
-            attention(spec, weights, norm, cpu, &mut caches.kv, ropes, index, first, buffers);
+    match (&layer.mixer, &weights.mixer) {
+        (MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
+            attention(spec, weights, norm, cpu, pass, index, buffers);
         }
-        (_, MixerWeights::ShortConv { input, taps, output }, Some(cache)) => {
+        (_, MixerWeights::ShortConv { input, taps, output }) => {
             let Buffers { x, delta, hidden, mixed, .. } = buffers;
             cpu.project(Input { x, norm }, &mut [input.onto(hidden)]);
-            cpu.short_conv(hidden, taps, cache, first, mixed);
+            let caches = pass.conv.iter_mut().zip(pass.rows).filter_map(|(caches, rows)| {
+                let cache = Arc::make_mut(caches).get_mut(index)?.as_mut()?;
+                Some((cache, rows.first, rows.tokens))
+            });
+            cpu.short_conv(hidden, taps, caches, mixed);
             cpu.project(Input { x: mixed, norm: None }, &mut [output.onto(delta)]);
         }
-        _ => unreachable!("weights and caches are made by the spec"),
+        _ => unreachable!("weights are made by the spec"),
     }
 }
 
@@ -170,10 +172,8 @@ fn attention(
     weights: &AttentionWeights,
     norm: Option<&Norm>,
     cpu: &mut Cpu,
-    cache: &mut KvCache,
-    ropes: &[Rope],
+    pass: &mut Pass<'_>,
     index: usize,
-    first: usize,
     buffers: &mut Buffers,
 ) {
     let Buffers { x, delta, q, k, v, mixed, turns, .. } = buffers;
@@ -192,10 +192,10 @@ fn attention(
         scale: spec.scale,
         soft_cap: spec.soft_cap,
         window: spec.window,
-        rope: spec.rope.map(|rope| (ropes[rope].layout, &turns[rope])),
+        rope: spec.rope.map(|rope| (pass.ropes[rope].layout, &turns[rope])),
         slopes: weights.slopes.as_deref(),
     };
-    cpu.attend(attention, [q, k, v], cache, index, first, mixed);
+    cpu.attend(attention, [q, k, v], pass.kv, index, pass.rows, mixed);
     cpu.project(Input { x: mixed, norm: None }, &mut [weights.output.onto(delta)]);
 }
 

@@ -122,11 +122,11 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    /// The turns of `tokens` positions from `first` on.
-    pub(crate) fn turns(&self, first: usize, tokens: usize, out: &mut Turns) {
+    /// The turns of some positions.
+    pub(crate) fn turns(&self, positions: impl IntoIterator<Item = usize>, out: &mut Turns) {
         out.pairs = self.frequencies.len();
         out.turns.clear();
-        for position in first..first + tokens {
+        for position in positions {
             out.turns.extend(self.frequencies.iter().map(|f| {
                 let (sin, cos) = (position as f32 * f).sin_cos();
                 (cos * self.magnitude, sin * self.magnitude)

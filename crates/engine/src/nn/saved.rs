@@ -16,8 +16,8 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
-use super::caches::Caches;
-use crate::backend::KvFormat;
+use super::network::{Network, Sequence};
+use crate::backend::{KvCache, KvFormat};
 use crate::sparse::{CHECKSUM_OF_NOTHING, checksum_on};
 
 const MAGIC: [u8; 4] = *b"FCKV";
@@ -139,7 +139,8 @@ pub(super) fn save(
     path: &Path,
     model: u64,
     tokens: &[u32],
-    caches: &Caches,
+    kv: &KvCache,
+    sequence: &Sequence,
 ) -> Result<(), SavedContextError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
@@ -149,12 +150,12 @@ pub(super) fn save(
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
         out.write_all(&model.to_le_bytes())?;
-        out.write_all(&number(caches.kv.format()).to_le_bytes())?;
+        out.write_all(&number(kv.format()).to_le_bytes())?;
         out.write_all(&(tokens.len() as u64).to_le_bytes())?;
         for token in tokens {
             out.write_all(&token.to_le_bytes())?;
         }
-        caches.save(tokens.len(), &mut out)?;
+        sequence.save(kv, tokens.len(), &mut out)?;
         let sum = out.sum;
         out.write_all(&sum.to_le_bytes())?;
         let file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -168,15 +169,15 @@ pub(super) fn save(
     })
 }
 
-/// Reads a file into the caches of a decoder with so many positions, and returns its tokens, all of them below `vocab`.
-/// After an error the caches hold nothing that can be used.
+/// Reads a file into an empty sequence and returns its tokens, all of them in the vocabulary. After an error the sequence
+/// holds nothing that can be used.
 pub(super) fn load(
     path: &Path,
     model: u64,
-    capacity: usize,
-    vocab: usize,
-    caches: &mut Caches,
+    network: &mut Network,
+    sequence: &mut Sequence,
 ) -> Result<Vec<u32>, SavedContextError> {
+    let (capacity, vocab) = (network.capacity, network.spec.vocab);
     let broken = |fault| SavedContextError::Broken { path: path.to_owned(), fault };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::UnexpectedEof => broken("it ends early"),
@@ -198,7 +199,7 @@ pub(super) fn load(
         return Err(SavedContextError::OtherModel { path: path.to_owned() });
     }
     file.read_exact(&mut word).map_err(failed)?;
-    let expected = caches.kv.format();
+    let expected = network.kv.format();
     let formats = [KvFormat::F32, KvFormat::F16, KvFormat::Q8_0];
     match formats.into_iter().find(|&format| number(format) == u32::from_le_bytes(word)) {
         Some(found) if found == expected => {}
@@ -217,7 +218,7 @@ pub(super) fn load(
     if tokens.iter().any(|&token| token as usize >= vocab) {
         return Err(broken("it has tokens that the vocabulary has not"));
     }
-    caches.load(len, &mut file).map_err(failed)?;
+    sequence.load(&mut network.kv, len, &mut file).map_err(failed)?;
     let sum = file.sum;
     file.read_exact(&mut long).map_err(failed)?;
     if u64::from_le_bytes(long) != sum {

@@ -15,7 +15,7 @@ const RING: usize = 128;
 const MARK: usize = 32;
 
 /// What the short convolution of one layer has seen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConvCache {
     dim: usize,
     /// Positions before its own that an output depends on; fewer than [`MARK`].
@@ -24,7 +24,7 @@ pub(crate) struct ConvCache {
     ring: Vec<f32>,
     /// The oldest position that the ring still holds.
     oldest: usize,
-    /// For each multiple of [`MARK`] from the second on, the `past` positions before it.
+    /// For each multiple of [`MARK`] from the second on, as far as positions go, the `past` positions before it.
     marks: Vec<f32>,
     /// Whether a mark is set.
     marked: Vec<bool>,
@@ -38,14 +38,21 @@ impl ConvCache {
     /// memory cannot be had.
     pub(crate) fn new(dim: usize, taps: usize, capacity: usize) -> Option<Self> {
         let (past, marks) = (taps - 1, capacity / MARK);
+        let mut room = Vec::new();
+        room.try_reserve_exact(marks * past * dim).ok()?;
         Some(Self {
             dim,
             past,
             ring: filled(0.0, RING * dim)?,
             oldest: 0,
-            marks: filled(0.0, marks * past * dim)?,
+            marks: room,
             marked: filled(false, marks)?,
         })
+    }
+
+    /// Bytes that a cache takes, in all.
+    pub(crate) fn size(&self) -> usize {
+        (self.ring.len() + self.marks.len()) * size_of::<f32>()
     }
 
     /// Bytes that a cache takes.
@@ -66,6 +73,7 @@ impl ConvCache {
         let next = position + 1;
         if next.is_multiple_of(MARK) && next / MARK <= self.marked.len() {
             let i = next / MARK - 1;
+            self.marks.resize(self.marks.len().max((i + 1) * self.past * dim), 0.0);
             for j in 0..self.past {
                 let at = (next - self.past + j) % RING * dim;
                 self.marks[(i * self.past + j) * dim..][..dim].copy_from_slice(&self.ring[at..at + dim]);
@@ -144,36 +152,38 @@ impl ConvCache {
 }
 
 impl Cpu {
-    /// `out[t] = c[t] * Σ_j taps[j] · (b * x)[t - past + j]` in each channel, for positions from `first` on.
+    /// `out[t] = c[t] * Σ_j taps[j] · (b * x)[t - past + j]` in each channel, for each sequence.
     ///
-    /// `bcx` is `[tokens, 3 * dim]` with `b`, `c` and `x` side by side; `taps` is `[dim, past + 1]`.
-    pub(crate) fn short_conv(
+    /// `bcx` is `[tokens, 3 * dim]` with `b`, `c` and `x` side by side, `taps` is `[dim, past + 1]`. Each of `sequences` is
+    /// what its layer has seen, the position of its first token, and how many tokens it has; they lie one after another.
+    pub(crate) fn short_conv<'a>(
         &mut self,
         bcx: &mut Buffer,
         taps: &[f32],
-        cache: &mut ConvCache,
-        first: usize,
+        sequences: impl Iterator<Item = (&'a mut ConvCache, usize, usize)>,
         out: &mut Buffer,
     ) {
-        let (dim, past) = (cache.dim, cache.past);
+        let dim = bcx.columns() / 3;
+        let past = taps.len() / dim - 1;
         out.reshape(bcx.tokens(), dim);
-        let rows = bcx.data_mut().chunks_exact_mut(3 * dim).zip(out.data_mut().chunks_exact_mut(dim));
-        for (t, (bcx, out)) in rows.enumerate() {
-            let position = first + t;
-            let (b, rest) = bcx.split_at_mut(dim);
-            let (c, x) = rest.split_at(dim);
-            b.iter_mut().zip(x).for_each(|(b, x)| *b *= x);
-            cache.push(position, b);
-            out.fill(0.0);
-            for j in 0..=past {
-                // Before the first position there is nothing.
-                let Some(at) = (position + j).checked_sub(past) else { continue };
-                let row = cache.row(at);
-                for ((out, taps), x) in out.iter_mut().zip(taps.chunks_exact(past + 1)).zip(row) {
-                    *out += taps[j] * x;
+        let mut rows = bcx.data_mut().chunks_exact_mut(3 * dim).zip(out.data_mut().chunks_exact_mut(dim));
+        for (cache, first, tokens) in sequences {
+            for (position, (bcx, out)) in (first..first + tokens).zip(rows.by_ref()) {
+                let (b, rest) = bcx.split_at_mut(dim);
+                let (c, x) = rest.split_at(dim);
+                b.iter_mut().zip(x).for_each(|(b, x)| *b *= x);
+                cache.push(position, b);
+                out.fill(0.0);
+                for j in 0..=past {
+                    // Before the first position there is nothing.
+                    let Some(at) = (position + j).checked_sub(past) else { continue };
+                    let row = cache.row(at);
+                    for ((out, taps), x) in out.iter_mut().zip(taps.chunks_exact(past + 1)).zip(row) {
+                        *out += taps[j] * x;
+                    }
                 }
+                out.iter_mut().zip(c).for_each(|(out, c)| *out *= c);
             }
-            out.iter_mut().zip(c).for_each(|(out, c)| *out *= c);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Cached keys and values of all layers.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
-use firecrest_kernels::ops::{HeadCache, HeadCacheMut, HeadShape, Lines, LinesMut};
+use firecrest_kernels::ops::{HeadCache, HeadCacheMut, HeadShape, Lines, LinesMut, PAGE};
 
 pub use firecrest_kernels::ops::KvFormat;
+
+use super::pages::{PageTable, Pages};
 
 /// The heads of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +18,16 @@ pub(crate) struct KvHeads {
     pub(crate) head_dim: usize,
 }
 
-/// Keys and values of up to `capacity` positions in every layer.
+/// Keys and values of some number of positions in every layer, which sequences share out among them by pages.
+///
+/// A head's pages lie one after another, whoever uses them. So a sequence alone has each head in one piece; and with
+/// several, attention steps from page to page by a table, at the end of the spans of keys that it takes at a time anyway.
 #[derive(Debug)]
 pub(crate) struct KvCache {
     format: KvFormat,
     layers: Vec<Layer>,
+    pages: Pages,
+    page_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -102,32 +110,62 @@ macro_rules! element {
 element!(f32 u16 i8);
 
 impl<T: Element + Default> Store<T> {
-    /// The parts of one head that the first `len` positions fill: keys, values, and the scales of both.
-    fn used(shape: HeadShape, len: usize) -> [usize; 4] {
-        let used = HeadShape { capacity: len, ..shape };
-        [used.key_lines(), used.value_lines(), used.key_scale_lines(), used.value_scales()]
+    /// Where `len` positions from `place` on, where a page begins, lie in a head's keys, values, and the scales of both.
+    fn ranges(shape: HeadShape, (place, len): (usize, usize)) -> [Range<usize>; 4] {
+        let count = |capacity| {
+            let part = HeadShape { capacity, ..shape };
+            [part.key_lines(), part.value_lines(), part.key_scale_lines(), part.value_scales()]
+        };
+        let (start, len) = (count(place), count(len));
+        std::array::from_fn(|i| start[i]..start[i] + len[i])
     }
 
-    fn save(&self, shape: HeadShape, head: usize, len: usize, out: &mut impl Write) -> io::Result<()> {
+    /// Copies `len` positions from one place to another; pages begin at both.
+    fn copy(&mut self, heads: usize, shape: HeadShape, [from, to]: [usize; 2], len: usize) {
+        let [from, to] = [from, to].map(|place| Self::ranges(shape, (place, len)));
+        for head in 0..heads {
+            let lines = self.head_mut(shape, head);
+            lines.keys.copy_within(from[0].clone(), to[0].start);
+            lines.values.copy_within(from[1].clone(), to[1].start);
+            if !lines.key_scales.is_empty() {
+                lines.key_scales.copy_within(from[2].clone(), to[2].start);
+                lines.value_scales.copy_within(from[3].clone(), to[3].start);
+            }
+        }
+    }
+
+    fn save(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        runs: &[(usize, usize)],
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let lines = self.head(shape, head);
-        let [keys, values, key_scales, value_scales] = Self::used(shape, len);
-        T::write(lines.keys[..keys].as_flattened(), out)?;
-        T::write(lines.values[..values].as_flattened(), out)?;
+        let ranges = |part: usize| runs.iter().map(move |&run| Self::ranges(shape, run)[part].clone());
+        ranges(0).try_for_each(|range| T::write(lines.keys[range].as_flattened(), out))?;
+        ranges(1).try_for_each(|range| T::write(lines.values[range].as_flattened(), out))?;
         if !lines.key_scales.is_empty() {
-            u16::write(lines.key_scales[..key_scales].as_flattened(), out)?;
-            u16::write(&lines.value_scales[..value_scales], out)?;
+            ranges(2).try_for_each(|range| u16::write(lines.key_scales[range].as_flattened(), out))?;
+            ranges(3).try_for_each(|range| u16::write(&lines.value_scales[range], out))?;
         }
         Ok(())
     }
 
-    fn load(&mut self, shape: HeadShape, head: usize, len: usize, from: &mut impl Read) -> io::Result<()> {
+    fn load(
+        &mut self,
+        shape: HeadShape,
+        head: usize,
+        runs: &[(usize, usize)],
+        from: &mut impl Read,
+    ) -> io::Result<()> {
         let lines = self.head_mut(shape, head);
-        let [keys, values, key_scales, value_scales] = Self::used(shape, len);
-        T::read(lines.keys[..keys].as_flattened_mut(), from)?;
-        T::read(lines.values[..values].as_flattened_mut(), from)?;
+        let ranges = |part: usize| runs.iter().map(move |&run| Self::ranges(shape, run)[part].clone());
+        ranges(0).try_for_each(|range| T::read(lines.keys[range].as_flattened_mut(), from))?;
+        ranges(1).try_for_each(|range| T::read(lines.values[range].as_flattened_mut(), from))?;
         if !lines.key_scales.is_empty() {
-            u16::read(lines.key_scales[..key_scales].as_flattened_mut(), from)?;
-            u16::read(&mut lines.value_scales[..value_scales], from)?;
+            ranges(2).try_for_each(|range| u16::read(lines.key_scales[range].as_flattened_mut(), from))?;
+            ranges(3).try_for_each(|range| u16::read(&mut lines.value_scales[range], from))?;
         }
         Ok(())
     }
@@ -150,14 +188,17 @@ fn part_mut<T>(all: &mut [T], len: usize, i: usize) -> &mut [T] {
 }
 
 impl KvCache {
-    /// `None` where the memory cannot be had.
+    /// Of at least `positions`, in whole pages. `None` where the memory cannot be had.
     pub(crate) fn new(
         format: KvFormat,
-        capacity: usize,
-        layers: impl IntoIterator<Item = KvHeads>,
+        positions: usize,
+        layers: impl IntoIterator<Item = KvHeads> + Clone,
     ) -> Option<Self> {
+        let page_bytes = Self::bytes(format, PAGE, layers.clone())?;
+        let pages = positions.div_ceil(PAGE);
+        u32::try_from(pages).ok()?;
         let layers = layers.into_iter().map(|KvHeads { heads, head_dim }| {
-            let shape = HeadShape { head_dim, capacity };
+            let shape = HeadShape { head_dim, capacity: pages * PAGE };
             let data = match format {
                 KvFormat::F32 => Data::F32(Store::new(heads, shape, false, 0.0)?),
                 KvFormat::F16 => Data::F16(Store::new(heads, shape, false, 0)?),
@@ -165,13 +206,13 @@ impl KvCache {
             };
             Some(Layer { heads, shape, data })
         });
-        Some(Self { format, layers: layers.collect::<Option<_>>()? })
+        Some(Self { format, layers: layers.collect::<Option<_>>()?, pages: Pages::new(pages), page_bytes })
     }
 
     /// Bytes that a cache of these layers takes; `None` where that overflows.
     pub(crate) fn bytes(
         format: KvFormat,
-        capacity: usize,
+        positions: usize,
         layers: impl IntoIterator<Item = KvHeads>,
     ) -> Option<usize> {
         let element: usize = match format {
@@ -179,41 +220,90 @@ impl KvCache {
             KvFormat::F16 => 2,
             KvFormat::Q8_0 => 1,
         };
-        let mut total: usize = 0;
+        let mut position: usize = 0;
         for KvHeads { heads, head_dim } in layers {
-            // Capacity and dimension round up to whole lines; scales are two bytes for each 32 values.
-            let values =
-                capacity.checked_next_multiple_of(16)?.checked_mul(head_dim.checked_next_multiple_of(32)?)?;
-            let values = values.checked_mul(2)?.checked_mul(heads)?;
-            let scales = if format == KvFormat::Q8_0 { values / 16 } else { 0 };
-            total = total.checked_add(values.checked_mul(element)?)?.checked_add(scales)?;
+            // Values round up to whole lines; scales are two bytes for each 32 keys and values.
+            let values = head_dim.checked_next_multiple_of(16)?;
+            let scales = if format == KvFormat::Q8_0 { 4 * head_dim.div_ceil(32) } else { 0 };
+            let head = head_dim.checked_add(values)?.checked_mul(element)?.checked_add(scales)?;
+            position = position.checked_add(head.checked_mul(heads)?)?;
         }
-        Some(total)
+        Self::whole_pages(positions)?.checked_mul(position)
+    }
+
+    /// So many positions rounded up to pages; `None` where that overflows.
+    pub(crate) fn whole_pages(positions: usize) -> Option<usize> {
+        positions.checked_next_multiple_of(PAGE)
     }
 
     pub(crate) fn format(&self) -> KvFormat {
         self.format
     }
 
-    /// Writes the first `len` positions.
-    pub(crate) fn save(&self, len: usize, out: &mut impl Write) -> io::Result<()> {
+    /// Bytes of the pages that sequences use; what several share counts once.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.pages.used() * self.page_bytes
+    }
+
+    /// Positions in pages that no sequence uses.
+    pub(crate) fn free_positions(&self) -> usize {
+        self.positions() - self.pages.used() * PAGE
+    }
+
+    /// All positions.
+    pub(crate) fn positions(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
+    /// Gives a sequence of `len` positions room for `more`, of which it then is the only user. `false` where there is not
+    /// so much room; [`KvCache::truncate`] gives back what was found.
+    #[must_use]
+    pub(crate) fn reserve(&mut self, table: &mut PageTable, len: usize, more: usize) -> bool {
+        let Some(copy) = self.pages.reserve(table, len, more) else { return false };
+        if let Some(pages) = copy {
+            let places = pages.map(|page| page as usize * PAGE);
+            for Layer { heads, shape, data } in &mut self.layers {
+                match data {
+                    Data::F32(store) => store.copy(*heads, *shape, places, len % PAGE),
+                    Data::F16(store) => store.copy(*heads, *shape, places, len % PAGE),
+                    Data::Q8_0(store) => store.copy(*heads, *shape, places, len % PAGE),
+                }
+            }
+        }
+        true
+    }
+
+    /// The first `len` positions for another sequence: nothing is copied until one of the two writes.
+    pub(crate) fn fork(&mut self, table: &PageTable, len: usize) -> PageTable {
+        self.pages.fork(table, len)
+    }
+
+    /// Gives back what a sequence does not need for `len` positions.
+    pub(crate) fn truncate(&mut self, table: &mut PageTable, len: usize) {
+        self.pages.truncate(table, len);
+    }
+
+    /// Writes the first `len` positions of a sequence.
+    pub(crate) fn save(&self, table: &PageTable, len: usize, out: &mut impl Write) -> io::Result<()> {
+        let runs: Vec<_> = table.runs(len).collect();
         for Layer { heads, shape, data } in &self.layers {
             (0..*heads).try_for_each(|head| match data {
-                Data::F32(store) => store.save(*shape, head, len, out),
-                Data::F16(store) => store.save(*shape, head, len, out),
-                Data::Q8_0(store) => store.save(*shape, head, len, out),
+                Data::F32(store) => store.save(*shape, head, &runs, out),
+                Data::F16(store) => store.save(*shape, head, &runs, out),
+                Data::Q8_0(store) => store.save(*shape, head, &runs, out),
             })?;
         }
         Ok(())
     }
 
-    /// Reads the first `len` positions, as [`KvCache::save`] has written them. There must be as many.
-    pub(crate) fn load(&mut self, len: usize, from: &mut impl Read) -> io::Result<()> {
+    /// Reads the first `len` positions, as [`KvCache::save`] has written them. They must have been reserved.
+    pub(crate) fn load(&mut self, table: &PageTable, len: usize, from: &mut impl Read) -> io::Result<()> {
+        let runs: Vec<_> = table.runs(len).collect();
         for Layer { heads, shape, data } in &mut self.layers {
             (0..*heads).try_for_each(|head| match data {
-                Data::F32(store) => store.load(*shape, head, len, from),
-                Data::F16(store) => store.load(*shape, head, len, from),
-                Data::Q8_0(store) => store.load(*shape, head, len, from),
+                Data::F32(store) => store.load(*shape, head, &runs, from),
+                Data::F16(store) => store.load(*shape, head, &runs, from),
+                Data::Q8_0(store) => store.load(*shape, head, &runs, from),
             })?;
         }
         Ok(())

@@ -86,8 +86,18 @@ impl Buffer {
 
     /// Becomes a copy of some tokens of another buffer.
     pub(crate) fn select(&mut self, from: &Buffer, tokens: impl Iterator<Item = usize>) {
-        self.columns = from.columns;
+        self.clear();
+        self.append(from, tokens);
+    }
+
+    /// Drops all tokens.
+    pub(crate) fn clear(&mut self) {
         self.data.clear();
+    }
+
+    /// Adds copies of some tokens of another buffer.
+    pub(crate) fn append(&mut self, from: &Buffer, tokens: impl Iterator<Item = usize>) {
+        self.columns = from.columns;
         for token in tokens {
             self.data.extend_from_slice(&from.data[token * from.columns..][..from.columns]);
         }

@@ -5,6 +5,7 @@ mod encode;
 mod kv;
 mod matrix;
 mod moe;
+mod pages;
 mod pointwise;
 mod pool;
 mod sparse;
@@ -25,6 +26,7 @@ pub use kv::KvFormat;
 pub(crate) use kv::{KvCache, KvHeads};
 pub(crate) use matrix::{Buffer, Matrix};
 pub(crate) use moe::{Experts, Gating, Routes, Routing};
+pub(crate) use pages::PageTable;
 use pool::Pool;
 pub(crate) use sparse::NeuronMatrix;
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
@@ -166,6 +168,15 @@ pub(crate) struct Attention<'a> {
     pub(crate) slopes: Option<&'a [f32]>,
 }
 
+/// Consecutive tokens of one sequence among those of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    pub(crate) pages: &'a PageTable,
+    /// Position of the first.
+    pub(crate) first: usize,
+    pub(crate) tokens: usize,
+}
+
 impl Cpu {
     pub(crate) fn new(options: &CpuOptions) -> Result<Self, IsaError> {
         let isa = options.isa()?;
@@ -268,22 +279,23 @@ impl Cpu {
         });
     }
 
-    /// Rotates queries and keys, stores keys and values from position `first` on, and attends.
+    /// Rotates queries and keys, stores keys and values, and attends, each sequence to itself.
     ///
-    /// `q` is `[tokens, heads * head_dim]`, `k` and `v` are `[tokens, kv_heads * head_dim]`; `out` becomes like `q`.
+    /// `q` is `[tokens, heads * head_dim]`, `k` and `v` are `[tokens, kv_heads * head_dim]`, with the tokens of `rows` one
+    /// after another; `out` becomes like `q`.
     pub(crate) fn attend(
         &mut self,
         attention: Attention<'_>,
         [q, k, v]: [&mut Buffer; 3],
         cache: &mut KvCache,
         layer: usize,
-        first: usize,
+        rows: &[Rows<'_>],
         out: &mut Buffer,
     ) {
         let isa = self.isa;
         let KvHeads { heads: kv_heads, head_dim } = cache.heads(layer);
         let Attention { heads, scale, soft_cap, window, rope, slopes } = attention;
-        let tokens = q.tokens();
+        let (q_stride, k_stride) = (heads * head_dim, kv_heads * head_dim);
         if let Some((layout, turns)) = rope {
             for x in [&mut *q, &mut *k] {
                 let columns = x.columns();
@@ -294,37 +306,42 @@ impl Cpu {
                 });
             }
         }
-        for t in 0..tokens {
-            let at = t * kv_heads * head_dim;
-            for head in 0..kv_heads {
-                let range = at + head * head_dim..at + (head + 1) * head_dim;
-                ops::store_kv(
-                    isa,
-                    cache.head_mut(layer, head),
-                    first + t,
-                    &k.read()[range.clone()],
-                    &v.read()[range],
-                );
+        let positions = rows.iter().flat_map(|rows| {
+            (rows.first..rows.first + rows.tokens).map(|position| rows.pages.place(position))
+        });
+        let keys_and_values = k.read().chunks_exact(k_stride).zip(v.read().chunks_exact(k_stride));
+        for (place, (k, v)) in positions.zip(keys_and_values) {
+            let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
+            for (head, (k, v)) in heads.enumerate() {
+                ops::store_kv(isa, cache.head_mut(layer, head), place, k, v);
             }
         }
-        out.reshape(tokens, heads * head_dim);
-        let (q, q_stride) = (q.read(), heads * head_dim);
+        out.reshape(q.tokens(), q_stride);
         let group = heads / kv_heads;
         let cache = &*cache;
-        let mut views = [MatrixMut::new(out.data_mut(), heads * head_dim)];
-        self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, _, columns, out| {
+        let (mut rest, mut views) =
+            (MatrixMut::new(out.data_mut(), q_stride), Vec::with_capacity(rows.len()));
+        let (mut rest_of_q, mut queries) = (q.read(), Vec::with_capacity(rows.len()));
+        for rows in rows {
+            let (view, after) = rest.split_rows(rows.tokens);
+            views.push(view);
+            rest = after;
+            let (q, after) = rest_of_q.split_at(rows.tokens * q_stride);
+            queries.push(q);
+            rest_of_q = after;
+        }
+        self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, i, columns, out| {
             let head = columns.start / head_dim;
             worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
             let slope = slopes.map_or(0.0, |slopes| slopes[head]);
             let score = Score { scale, soft_cap, window, causal: true, slope };
-            let q = &q[columns.start..];
             ops::attend(
                 isa,
-                q,
+                &queries[i][columns.start..],
                 q_stride,
                 cache.head(layer, head / group),
-                None,
-                first,
+                Some(rows[i].pages.pages()),
+                rows[i].first,
                 score,
                 out,
                 &mut worker.lines,
@@ -332,10 +349,12 @@ impl Cpu {
         });
     }
 
-    /// Moves the positions from `keep + discard` up to `len` down to `keep`, turning keys back by `turns`.
+    /// Moves the positions from `keep + discard` up to `len` of a sequence whose pages no other uses down to `keep`, turning
+    /// keys back by the angles of `rope`.
     pub(crate) fn shift(
         &mut self,
         cache: &mut KvCache,
+        table: &PageTable,
         layer: usize,
         [keep, discard, len]: [usize; 3],
         rope: Option<(RopeLayout, &[(f32, f32)])>,
@@ -343,15 +362,15 @@ impl Cpu {
         let KvHeads { heads, head_dim } = cache.heads(layer);
         let mut key = vec![0.0; head_dim];
         for head in 0..heads {
-            for from in keep + discard..len {
+            for position in keep + discard..len {
+                let [from, to] = [position, position - discard].map(|position| table.place(position));
                 ops::load_key(self.isa, cache.head(layer, head), from, &mut key);
                 if let Some((layout, turns)) = rope {
                     ops::rotate(&mut key, turns, layout);
                 }
-                ops::store_key(self.isa, cache.head_mut(layer, head), from - discard, &key);
+                ops::store_key(self.isa, cache.head_mut(layer, head), to, &key);
+                ops::move_values(cache.head_mut(layer, head), head_dim, from, to, 1);
             }
-            let (from, count) = (keep + discard, len - keep - discard);
-            ops::move_values(cache.head_mut(layer, head), head_dim, from, keep, count);
         }
     }
 

@@ -125,7 +125,7 @@ impl Encoder {
         add(cpu, &weights.positions, ids, x);
         if let Some(rope) = rope {
             let longest = sequences.iter().map(|sequence| sequence.tokens.len()).max().unwrap_or(0);
-            rope.turns(0, longest, turns);
+            rope.turns(0..longest, turns);
         }
         cpu.add_norm(x, None, &weights.embedding_norm);
     }
