@@ -138,6 +138,7 @@ alone!(
     firecrest::gguf::GgufError,
     firecrest::embed::EmbedError,
     ForwardError,
+    firecrest::nn::BatchError,
     TemplateError,
     firecrest::backend::IsaError
 );

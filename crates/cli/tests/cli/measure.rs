@@ -159,6 +159,21 @@ fn bench_knows_its_shapes() {
 }
 
 #[test]
+fn batches_decode_at_each_depth() {
+    let args =
+        ["bench", "--synthetic", "tiny-5m:q4_0", "--prompt", "0", "--gen", "2", "--depth", "0,70", "--batch"];
+    let measured =
+        firecrest(args.into_iter().chain(["1,5", "--repeat", "1", "-t", "1", "--busy", "1", "--json"]))
+            .json();
+    let results = measured["results"].as_array().unwrap();
+    let got: Vec<_> = results.iter().map(|r| json!([r["test"], r["depth"], r["batch"]])).collect();
+    let expected = [(0, 1), (0, 5), (70, 1), (70, 5)].map(|(depth, batch)| json!(["decode", depth, batch]));
+    assert_eq!(got, expected);
+    assert!(results.iter().all(|r| r["tokens_per_second"]["min"].as_f64().unwrap() > 0.0));
+    assert_eq!(measured["busy"], 1);
+}
+
+#[test]
 fn a_synthetic_model_is_a_file_like_any_other() {
     let path = std::env::temp_dir().join(format!("firecrest-synthetic-{}.gguf", std::process::id()));
     let file = path.to_str().unwrap();

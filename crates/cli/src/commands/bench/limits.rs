@@ -73,6 +73,7 @@ struct Floor {
     test: Test,
     threads: usize,
     depth: usize,
+    batch: usize,
     floor_ms_per_token: f64,
     ms_per_token: f64,
     share: f64,
@@ -91,7 +92,11 @@ impl Limits {
             let peak = machine.iter().find(|peak| peak.threads == result.threads)?;
             let ns = match result.test {
                 Test::Embed => return None,
-                Test::Decode => bytes_per_token as f64 / peak.memory_read,
+                // What one reading of the weights serves takes at least its own multiply-adds.
+                Test::Decode => {
+                    let memory = bytes_per_token as f64 / peak.memory_read / result.batch as f64;
+                    memory.max((macs_per_token + macs_of_logits) as f64 / peak.int8)
+                }
                 // Only the last token of a prompt has logits.
                 Test::Prefill => {
                     let macs = macs_per_token as f64 + macs_of_logits as f64 / result.tokens as f64;
@@ -103,6 +108,7 @@ impl Limits {
                 test: result.test,
                 threads: result.threads,
                 depth: result.depth,
+                batch: result.batch,
                 floor_ms_per_token: floor,
                 ms_per_token: took,
                 share: floor / took,
@@ -147,13 +153,14 @@ impl Limits {
             out,
             "\nThe model, in ms per token: {bytes:.1} MB are read, {macs:.1} M multiply-adds and {logits:.1} M for logits"
         )?;
-        let mut rows = head(&["test", "threads", "depth", "floor", "took", "reached"]);
-        for Floor { test, threads, depth, floor_ms_per_token, ms_per_token, share } in &self.model {
+        let mut rows = head(&["test", "threads", "depth", "batch", "floor", "took", "reached"]);
+        for Floor { test, threads, depth, batch, floor_ms_per_token, ms_per_token, share } in &self.model {
             let [floor, took] = [floor_ms_per_token, ms_per_token].map(|ms| format!("{ms:.3}"));
             let test = test.name().to_owned();
-            rows.push(vec![test, threads.to_string(), depth.to_string(), floor, took, percent(*share)]);
+            let counts = [threads, depth, batch].map(|n| n.to_string());
+            rows.push([test].into_iter().chain(counts).chain([floor, took, percent(*share)]).collect());
         }
-        output::table(out, &rows, &[1, 2, 3, 4, 5])
+        output::table(out, &rows, &[1, 2, 3, 4, 5, 6])
     }
 }
 

@@ -1,5 +1,6 @@
 //! `firecrest bench`: speed of reading a prompt, of generating, and of embedding.
 
+mod busy;
 mod limits;
 mod synthetic;
 
@@ -13,6 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use firecrest::backend::{Activations, CpuOptions, IsaKind, KvFormat};
 use firecrest::generate::{ForwardError, LanguageModel};
 use firecrest::gguf::Gguf;
+use firecrest::nn::{BatchDecoder, BatchError, SequenceId};
 use firecrest::sparse::SparsityLevel;
 use firecrest::{ContextOptions, Decoder, EmbeddingModel, Model};
 use serde::Serialize;
@@ -24,6 +26,7 @@ use crate::machine::Machine;
 use crate::options::{ModelArgs, ThreadCount, kv_format, thread_count, with_levels};
 use crate::output::{self, printable};
 use crate::units;
+use busy::Busy;
 use limits::Limits;
 use synthetic::Synthetic;
 
@@ -34,7 +37,7 @@ const MIN_SECONDS: f64 = 0.2;
 ///
 /// Each test warms up first and is then repeated; the median, the slowest and the fastest run are told. Tokens are random.
 ///
-/// With --json: {"results": [{"test": "prefill"|"decode"|"embed", "tokens": n, "depth": n, "batch": 1, "threads": n,
+/// With --json: {"results": [{"test": "prefill"|"decode"|"embed", "tokens": n, "depth": n, "batch": n, "threads": n,
 /// "tokens_per_second": {"median": x, "min": x, "max": x}}, …], "model": {…}, "machine": {…}, "kernels": {format:
 /// {"decode": …, "prefill": …}}}.
 #[derive(Args, Debug)]
@@ -44,6 +47,7 @@ Examples:
   firecrest bench -m model.gguf --prompt 512 --gen 128 --threads 1,2,4 --json
   firecrest bench --synthetic llama-2-7b:q4_0 --prompt 64 --gen 16 --repeat 2
   firecrest bench --limits --threads 1,2
+  firecrest bench --prompt 0 --gen 64 --depth 0,1024 --batch 1,4,16
   firecrest bench -m all-minilm-l6-v2 --embed 16,64,256 --batch 1,32")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
@@ -65,8 +69,9 @@ pub(crate) struct BenchArgs {
     /// Measure an embedding model instead: tokens of a text.
     #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["synthetic", "depth", "kv_format", "sparsity", "limits"], value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     embed: Vec<usize>,
-    /// Texts that are embedded together.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "32", requires = "embed",
+    /// Sequences that are decoded together, each with a context of its own [default: 1]; with --embed, texts that are
+    /// embedded together [default: 32]
+    #[arg(long, value_name = "N,…", value_delimiter = ',',
         value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: Vec<usize>,
     /// Tokens in the context before the test begins.
@@ -85,6 +90,9 @@ pub(crate) struct BenchArgs {
     /// [default: exact where it loses nothing]
     #[arg(long, value_name = "LEVEL")]
     sparsity: Option<SparsityLevel>,
+    /// Threads that keep as many processors busy meanwhile, as another program would.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    busy: usize,
     /// Also measure what the machine can do at best, and tell how close kernels and model come.
     #[arg(long)]
     limits: bool,
@@ -99,6 +107,9 @@ struct Report {
     model: ModelInfo,
     machine: Machine,
     kernels: BTreeMap<&'static str, Kernels>,
+    /// Threads that did something else meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    busy: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limits>,
 }
@@ -164,6 +175,7 @@ impl BenchArgs {
             machine: Machine::detect(isa.name()),
             kernels: kernels(gguf, isa),
             model: ModelInfo::of(gguf, name),
+            busy: (self.busy > 0).then_some(self.busy),
             limits,
         };
         let report = if self.embed.is_empty() {
@@ -171,11 +183,14 @@ impl BenchArgs {
                 Some(synthetic) => synthetic.build()?,
                 None => with_levels(&self.model.path(interrupt)?, self.sparsity.as_ref())?,
             };
+            let busy = Busy::start(self.busy)?;
             let results = self.measure(&model)?;
+            drop(busy);
             let limits = self.limits.then(|| Limits::measure(&model, isa, &results));
             report(model.gguf(), results, limits)
         } else {
             let gguf = self.model.gguf(interrupt)?;
+            let _busy = Busy::start(self.busy)?;
             report(&gguf, self.measure_embedding(&gguf)?, None)
         };
         if self.json { output::json(&report) } else { report.print() }
@@ -189,6 +204,10 @@ impl BenchArgs {
         }
     }
 
+    fn batches(&self, default: usize) -> Vec<usize> {
+        if self.batch.is_empty() { vec![default] } else { self.batch.clone() }
+    }
+
     fn measure_embedding(&self, gguf: &Gguf) -> Outcome<Vec<Measured>> {
         let mut results = Vec::new();
         for threads in self.threads() {
@@ -196,7 +215,7 @@ impl BenchArgs {
             cpu.threads = threads;
             let model = EmbeddingModel::from_gguf(gguf, &cpu).or_fail(|| "can't load the model".into())?;
             for &tokens in &self.embed {
-                for &batch in &self.batch {
+                for batch in self.batches(32) {
                     let ids = random_tokens(tokens.saturating_mul(batch), model.tokenizer().vocab_size());
                     let texts: Vec<&[u32]> = ids.chunks(tokens.max(1)).collect();
                     let run = || -> Outcome<f64> {
@@ -235,23 +254,29 @@ impl BenchArgs {
             options.cpu.threads = threads;
             options.kv_format = self.kv_format.unwrap_or_default();
             options.sparsity = self.sparsity.clone().unwrap_or_default();
-            let mut decoder = model.decoder(&options).or_fail(|| "can't make a context".into())?;
+            let no_memory = || String::from("can't make a context");
+            let mut decoder = model.decoder(&options).or_fail(no_memory)?;
             // As an answer without sampling would be written.
             decoder.set_greedy(true);
+            let threads = decoder.threads();
             for &depth in &self.depth {
-                for (test, tokens) in [(Test::Prefill, self.prompt), (Test::Decode, self.generate)] {
-                    if tokens > 0 {
-                        let spread = self.repeat(test, &mut decoder, depth, tokens)?;
-                        let threads = decoder.threads();
-                        results.push(Measured {
-                            test,
-                            tokens,
-                            depth,
-                            batch: 1,
-                            threads,
-                            tokens_per_second: spread,
-                        });
-                    }
+                let mut add = |test, tokens, batch, tokens_per_second| {
+                    results.push(Measured { test, tokens, depth, batch, threads, tokens_per_second });
+                };
+                if self.prompt > 0 {
+                    let speeds = self.repeat(Test::Prefill, &mut decoder, depth, self.prompt)?;
+                    add(Test::Prefill, self.prompt, 1, speeds);
+                }
+                for batch in self.batches(1) {
+                    let speeds = match (self.generate, batch) {
+                        (0, _) => continue,
+                        (tokens, 1) => self.repeat(Test::Decode, &mut decoder, depth, tokens)?,
+                        (tokens, _) => {
+                            let mut decoder = model.batch_decoder(&options, batch).or_fail(no_memory)?;
+                            self.repeat_batch(&mut decoder, batch, depth, tokens)?
+                        }
+                    };
+                    add(Test::Decode, self.generate, batch, speeds);
                 }
             }
         }
@@ -275,6 +300,43 @@ impl BenchArgs {
         }
         Ok(Spread::of(speeds))
     }
+
+    /// As [`BenchArgs::repeat`], for decoding of sequences that share nothing.
+    fn repeat_batch(
+        &self,
+        decoder: &mut BatchDecoder,
+        batch: usize,
+        depth: usize,
+        tokens: usize,
+    ) -> Result<Spread, BatchError> {
+        let prompt = random_tokens(depth, decoder.vocab_size());
+        let sequences: Vec<_> = (0..batch).map(|_| decoder.add()).collect();
+        for &id in sequences.iter().filter(|_| depth > 0) {
+            decoder.submit(&[(id, &prompt)])?;
+        }
+        let tokens = random_tokens(tokens, decoder.vocab_size());
+        decode_batch(decoder, &sequences, depth, &tokens[..tokens.len().min(20)])?;
+        let runs = (0..self.repeat).map(|_| decode_batch(decoder, &sequences, depth, &tokens));
+        Ok(Spread::of(runs.collect::<Result<_, _>>()?))
+    }
+}
+
+/// Tokens per second of all sequences together, of one run after `depth` tokens.
+fn decode_batch(
+    decoder: &mut BatchDecoder,
+    sequences: &[SequenceId],
+    depth: usize,
+    tokens: &[u32],
+) -> Result<f64, BatchError> {
+    for &id in sequences {
+        decoder.truncate(id, depth)?;
+    }
+    let started = Instant::now();
+    for token in tokens.chunks(1) {
+        let batch: Vec<_> = sequences.iter().map(|&id| (id, token)).collect();
+        decoder.submit(&batch)?;
+    }
+    Ok((tokens.len() * sequences.len()) as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Tokens per second of one run after `depth` tokens.
