@@ -4,11 +4,17 @@
 //! helpers spin for the next job a while before they park. Tasks are claimed one by one from ranges that start out
 //! equal; who has finished his own takes from the back of another's, so that a thread which the system has preempted
 //! holds up the rest by one task at the most, and one that never woke up by none.
+//!
+//! Where others use the processors too, that one task may wait for milliseconds, in each job anew. So a caller that has
+//! waited for longer than it would have taken to do all by itself then works alone for a multiple of what it lost, while
+//! the helpers sleep and leave it a processor. What a pool of two can lose to one thread is bounded by that.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+
+use web_time::{Duration, Instant};
 
 use firecrest_kernels::ops::MatrixMut;
 
@@ -16,6 +22,12 @@ use super::spawn::{self, Helper};
 
 /// Rounds of spinning before a helper sleeps: some tens of microseconds.
 const SPINS: u32 = 20_000;
+
+/// Rounds of spinning before the caller suspects that a helper was preempted.
+const PATIENCE: u32 = 2_000;
+
+/// How many times as long as two threads have lost the caller then works alone: they keep 1 - 1 / (1 + 4) of its speed.
+const ALONE: u32 = 4;
 
 /// Set in [`Shared::state`] while a job accepts helpers.
 const OPEN: u64 = 1 << 31;
@@ -27,6 +39,8 @@ type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub(super) struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<Helper>,
+    /// Until when the caller works alone.
+    alone: Option<Instant>,
 }
 
 struct Shared {
@@ -156,7 +170,7 @@ impl Pool {
             spawn::spawn(name, move || shared.help(worker))
         });
         let helpers = helpers.collect();
-        Self { shared, helpers }
+        Self { shared, helpers, alone: None }
     }
 
     /// Number of workers.
@@ -164,12 +178,12 @@ impl Pool {
         self.shared.shares.len()
     }
 
-    /// Calls `f(worker memory, task)` for each task below `tasks`, on all workers, and returns when all are done.
+    /// Calls `f(worker memory, task)` for each task below `tasks`, on all workers or on some, and returns when all are done.
     ///
     /// Panics if `memory` has fewer entries than there are workers, or if a task panicked.
     pub(super) fn run<T: Send>(&mut self, tasks: usize, memory: &mut [T], f: impl Fn(&mut T, usize) + Sync) {
         assert!(memory.len() >= self.threads());
-        if self.helpers.is_empty() || tasks <= 1 {
+        if self.helpers.is_empty() || tasks <= 1 || self.is_alone() {
             for task in 0..tasks {
                 f(&mut memory[0], task);
             }
@@ -184,7 +198,13 @@ impl Pool {
         self.fork(tasks, &job);
     }
 
+    fn is_alone(&mut self) -> bool {
+        self.alone = self.alone.filter(|&end| Instant::now() < end);
+        self.alone.is_some()
+    }
+
     fn fork(&mut self, tasks: usize, job: &Job<'_>) {
+        let started = Instant::now();
         let shared = &*self.shared;
         let count = shared.shares.len();
         for (i, share) in shared.shares.iter().enumerate() {
@@ -202,13 +222,25 @@ impl Pool {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.work(0, job)));
         shared.state.fetch_and(!OPEN, Ordering::Relaxed);
         let mut spins = 0;
+        let mut worked = None;
         while shared.state.load(Ordering::Acquire) & (OPEN - 1) != 0 {
             spins += 1;
+            if spins == PATIENCE {
+                worked = Some(started.elapsed());
+            }
             if spins < SPINS {
                 std::hint::spin_loop();
             } else {
                 // A helper was preempted inside a task: leave it the processor.
                 std::thread::yield_now();
+            }
+        }
+        if let Some(worked) = worked {
+            // What the helpers did would have taken the caller as long again for each.
+            let helpers = self.helpers.len() as u32;
+            let lost = started.elapsed().saturating_sub(worked * (helpers + 1));
+            if lost > Duration::ZERO {
+                self.alone = Some(Instant::now() + lost * ALONE / helpers);
             }
         }
         if let Err(panic) = outcome {
@@ -325,23 +357,46 @@ mod tests {
         }
     }
 
+    /// Runs `f` on both workers of a pool of two at a time: each task waits until the other runs too, so that neither
+    /// worker can take both.
+    fn run_on_both(pool: &mut Pool, f: impl Fn(usize) + Sync) {
+        while pool.is_alone() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let running = AtomicUsize::new(0);
+        pool.run(2, &mut [0, 1], |worker, _| {
+            running.fetch_add(1, Ordering::SeqCst);
+            while running.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+            f(*worker);
+        });
+    }
+
     #[test]
     fn sleeping_helpers_wake_up() {
         let mut pool = Pool::new(2);
         for _ in 0..3 {
-            std::thread::sleep(std::time::Duration::from_millis(30));
-            let mut memory = [false; 2];
-            // Each task waits until the other runs too, so that neither worker can take both.
-            let running = AtomicUsize::new(0);
-            pool.run(2, &mut memory, |mine, _| {
-                *mine = true;
-                running.fetch_add(1, Ordering::SeqCst);
-                while running.load(Ordering::SeqCst) < 2 {
-                    std::thread::yield_now();
-                }
-            });
-            assert_eq!(memory, [true, true]);
+            std::thread::sleep(Duration::from_millis(30));
+            let ran = [AtomicBool::new(false), AtomicBool::new(false)];
+            run_on_both(&mut pool, |worker| ran[worker].store(true, Ordering::Relaxed));
+            assert!(ran.iter().all(|ran| ran.load(Ordering::Relaxed)));
         }
+    }
+
+    #[test]
+    fn a_caller_that_was_held_up_works_alone_for_a_while() {
+        let mut pool = Pool::new(2);
+        run_on_both(&mut pool, |worker| {
+            if worker == 1 {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let mut tasks = [0; 2];
+        pool.run(1000, &mut tasks, |tasks, _| *tasks += 1);
+        assert_eq!(tasks, [1000, 0]);
+        // In the end the helper is asked again.
+        run_on_both(&mut pool, |_| {});
     }
 
     #[test]
