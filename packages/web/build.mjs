@@ -5,7 +5,8 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node
 
 process.chdir(import.meta.dirname);
 const VARIANTS = readdirSync('wasm');
-const glue = (variant) => readFileSync(`wasm/${variant}/firecrest_wasm.js`, 'utf8');
+// Without comments: they number functions, which the builds do not have equally many of.
+const glue = (variant) => readFileSync(`wasm/${variant}/firecrest_wasm.js`, 'utf8').replace(/^\s*\/\/.*/gm, '');
 
 // The builds differ in their code, not in their exports, so one piece of glue serves all: of the single-threaded ones,
 // and of those with threads.

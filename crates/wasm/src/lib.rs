@@ -39,11 +39,13 @@ pub fn start() {
     std::panic::set_hook(Box::new(|info| console_error(&info.to_string())));
 }
 
-/// Lends the calling thread to the models of the instance that shares this memory; it does not return.
+/// Lends the calling thread to the models of the instance that shares this memory, and does not return. Calls `ready`
+/// when models that are loaded from then on can have the thread.
 #[cfg(target_feature = "atomics")]
 #[wasm_bindgen]
-pub fn run_worker() {
-    firecrest::backend::lend_thread()
+pub fn run_worker(ready: &js_sys::Function) {
+    // What a callback throws cannot go anywhere: nothing waits for this thread.
+    firecrest::backend::lend_thread(|| drop(ready.call0(&wasm_bindgen::JsValue::UNDEFINED)))
 }
 
 /// Version of the engine.

@@ -39,10 +39,12 @@ async function load(source) {
   answering?.abort();
   model?.dispose();
   model = undefined;
+  known = { text: '', vectors: [] };
   enable(false);
   loading = new AbortController();
   const { signal } = loading;
-  $('load-error').textContent = '';
+  $('error').textContent = '';
+  $('loader').open = true;
   $('progress').hidden = false;
   $('status').textContent = 'Loading…';
   try {
@@ -61,11 +63,13 @@ async function load(source) {
     $('memory').textContent = `memory ${mb(info.memoryBytes)}`;
     $('speed').textContent = '';
     enable(true);
+    $('loader').open = false;
+    $('loader-title').textContent = 'Load another model';
     select($(info.kind === 'embedding' ? 'tab-search' : 'tab-chat'));
     (info.kind === 'embedding' ? $('query') : $('prompt')).focus();
   } catch (error) {
     $('status').textContent = 'No model';
-    if (error.name !== 'AbortError') $('load-error').textContent = error.message;
+    if (error.name !== 'AbortError') $('error').textContent = error.message;
   } finally {
     if (loading?.signal === signal) $('progress').hidden = true;
     showStored();
@@ -122,12 +126,21 @@ async function showStored() {
 showStored();
 
 // Chat
+
+/** Calls `change`, and stays at the end of the page where that was seen before. */
+function following(change) {
+  const main = $('main');
+  const follow = main.scrollHeight - main.scrollTop - main.clientHeight < 80;
+  change();
+  if (follow) main.scrollTop = main.scrollHeight;
+}
+
 function show(role, text = '') {
   const paragraph = document.createElement('p');
   paragraph.className = `message ${role}`;
   paragraph.textContent = text;
   $('messages').append(paragraph);
-  paragraph.scrollIntoView({ block: 'end' });
+  $('main').scrollTop = $('main').scrollHeight;
   return paragraph;
 }
 
@@ -144,16 +157,15 @@ async function answer() {
     const stream = model.generate(conversation, { maxTokens: 1024, temperature: 0.7, overflow: 'shift', signal: answering.signal });
     for await (const piece of stream) {
       reply.content += piece;
-      place.append(piece);
+      following(() => place.append(piece));
       pieces++;
       $('speed').textContent = `${((1000 * pieces) / (performance.now() - started)).toFixed(1)} tokens/s`;
-      place.scrollIntoView({ block: 'end' });
     }
     const stats = await stream.stats;
     if (stats.tokensPerSecond) $('speed').textContent = `${stats.tokensPerSecond.toFixed(1)} tokens/s`;
     $('memory').textContent = `memory ${mb(stats.memoryBytes)}`;
   } catch (error) {
-    if (error.name !== 'AbortError') $('load-error').textContent = error.message;
+    if (error.name !== 'AbortError') $('error').textContent = error.message;
   } finally {
     conversation.push(reply);
     $('send').hidden = false;

@@ -38,6 +38,6 @@ declare module 'firecrest-glue' {
 }
 declare module 'firecrest-glue-threads' {
   export * from 'firecrest-glue';
-  /** Serves the pool of the instance that shares this memory; returns when that is done with it. */
-  export function run_worker(): void;
+  /** Serves the models of the instance that shares this memory, and does not return; calls `ready` before. */
+  export function run_worker(ready: () => void): void;
 }

@@ -6,6 +6,5 @@ import { ownPort } from './platform.js';
 const port = await ownPort();
 port.onMessage(({ module, memory }: { module: WebAssembly.Module; memory: WebAssembly.Memory }) => {
   glue.initSync({ module, memory });
-  port.postMessage('ready');
-  glue.run_worker();
+  glue.run_worker(() => port.postMessage('ready'));
 });

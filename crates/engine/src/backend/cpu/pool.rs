@@ -232,7 +232,7 @@ impl Pool {
                 std::hint::spin_loop();
             } else {
                 // A helper was preempted inside a task: leave it the processor.
-                std::thread::yield_now();
+                spawn::give_way();
             }
         }
         if let Some(worked) = worked {

@@ -15,6 +15,11 @@ mod imp {
         Builder::new().name(name).spawn(work).ok().map(Helper)
     }
 
+    /// Leaves the processor to other threads.
+    pub(in super::super) fn give_way() {
+        std::thread::yield_now();
+    }
+
     impl Helper {
         pub(in super::super) fn join(self) {
             // A helper catches the panics of its tasks, so it ends normally.
@@ -36,6 +41,8 @@ mod imp {
         None
     }
 
+    pub(in super::super) fn give_way() {}
+
     impl Helper {
         pub(in super::super) fn join(self) {
             match self {}
@@ -47,6 +54,7 @@ mod imp {
 mod imp {
     use std::collections::VecDeque;
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+    use std::time::Duration;
 
     type Work = Box<dyn FnOnce() + Send>;
 
@@ -63,9 +71,11 @@ mod imp {
         LENT.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends the calling thread to the pools of this module; it does not come back.
-    pub fn lend_thread() -> ! {
+    /// Lends the calling thread to the pools of this module; it does not come back. Calls `arrived` as soon as a pool
+    /// can have it.
+    pub fn lend_thread(arrived: impl FnOnce()) -> ! {
         lent().idle += 1;
+        arrived();
         loop {
             let mut lent = lent();
             let work = loop {
@@ -76,7 +86,6 @@ mod imp {
             };
             drop(lent);
             work();
-            self::lent().idle += 1;
         }
     }
 
@@ -94,12 +103,19 @@ mod imp {
         lent.idle = lent.idle.checked_sub(1)?;
         lent.work.push_back(Box::new(move || {
             work();
+            // Before whoever waits goes on, and starts another pool.
+            self::lent().idle += 1;
             *theirs.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
             theirs.1.notify_all();
         }));
         drop(lent);
         ARRIVED.notify_one();
         Some(Helper(ended))
+    }
+
+    /// WebAssembly cannot yield; a short sleep leaves the processor to others.
+    pub(in super::super) fn give_way() {
+        std::thread::sleep(Duration::from_micros(50));
     }
 
     impl Helper {
@@ -114,4 +130,4 @@ mod imp {
 
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
 pub use imp::lend_thread;
-pub(super) use imp::{Helper, most_threads, spawn};
+pub(super) use imp::{Helper, give_way, most_threads, spawn};
