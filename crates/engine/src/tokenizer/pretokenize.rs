@@ -124,11 +124,14 @@ impl Regex {
     }
 }
 
+/// A contraction in letters of any case; the long `ſ` is one of `s`.
+const CONTRACTION: &str = "(?:'(?:[sSſtTmMdD]|[rR][eE]|[vV][eE]|[lL][lL]))";
+
 /// What expressions of models say that takes Unicode's tables of cases and scripts, 50 KB of a module for browsers, and
-/// the same without them. The long `ſ` is a case of `s`. Version of Unicode: 16.
+/// the same without them. Version of Unicode: 16.
 const SPELLED_OUT: [(&str, &str); 3] = [
-    ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?:[sSſtTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"),
-    ("'(?i:[sdmt]|ll|ve|re)", "'(?:[sSſtTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"),
+    ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", CONTRACTION),
+    ("'(?i:[sdmt]|ll|ve|re)", CONTRACTION),
     (
         r"\p{Han}",
         concat!(
