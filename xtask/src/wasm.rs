@@ -92,6 +92,10 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
         cargo("build")
     };
     build.args(["--profile", "wasm", "--package", "firecrest-wasm", "--target", target]);
+    if features.is_empty() {
+        // Its vectors are loops; with all of them unrolled the module would be over its limit.
+        build.args(["--config", r#"profile.wasm.package.firecrest-kernels.opt-level="s""#]);
+    }
     build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", flags).run()?;
 
     let out = Path::new(PACKAGE).join("wasm").join(name);
