@@ -29,7 +29,7 @@ enum Source {
 pub(super) static MODELS: [Model; 3] = [
     Model {
         name: "smollm2-135m",
-        parameters: 134.5e6,
+        parameters: 134_515_008.0,
         kv_bytes: (30 * 2 * 192 * 2) as f64,
         source: Source::TestModel,
     },
