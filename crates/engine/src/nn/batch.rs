@@ -23,7 +23,8 @@ impl fmt::Display for SequenceId {
 }
 
 /// A decoder of several sequences: tokens of any number of them go through the layers in one pass, which reads the
-/// weights once. Reading weights is most of the work of decoding, so many answers together take little longer than one.
+/// weights once. Reading weights is most of the work of decoding one, so many answers together take less time than one after
+/// the other.
 ///
 /// Keys and values live in one cache, in pages of 64 positions. A sequence has a table of its pages, so that
 /// [`fork`](Self::fork) copies the table alone: what sequences have in common is in memory once, and a page that is begun
