@@ -61,20 +61,37 @@ fn dequantize(unpacker: Unpacker, row: &[u8], out: &mut [f32]) {
 pub(crate) fn widen<I: Isa>(isa: I, format: Format, row: &[u8], out: &mut [f32]) {
     let whole = out.len() / 16 * 16;
     let (lines, _) = out.as_chunks_mut::<16>();
-    match format {
+    let width = match format {
+        Format::F32 => {
+            for (line, bytes) in lines.iter_mut().zip(row.as_chunks::<64>().0) {
+                isa.store_f32(isa.load_f32(&floats(bytes)), line);
+            }
+            4
+        }
         Format::F16 => {
             for (line, bytes) in lines.iter_mut().zip(row.as_chunks::<32>().0) {
                 isa.store_f32(isa.load_f16(&bits(bytes)), line);
             }
+            2
         }
         Format::BF16 => {
             for (line, bytes) in lines.iter_mut().zip(row.as_chunks::<32>().0) {
                 *line = bits(bytes).map(bf16_to_f32);
             }
+            2
         }
         _ => return format.dequantize(row, out),
+    };
+    format.dequantize(&row[width * whole..], &mut out[whole..]);
+}
+
+#[inline(always)]
+fn floats(bytes: &[u8; 64]) -> [f32; 16] {
+    let mut floats = [0.0; 16];
+    for i in 0..16 {
+        floats[i] = f32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]);
     }
-    format.dequantize(&row[2 * whole..], &mut out[whole..]);
+    floats
 }
 
 #[inline(always)]

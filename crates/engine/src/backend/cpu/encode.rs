@@ -93,22 +93,27 @@ impl Cpu {
             views.push(view);
             rest = after;
         }
-        self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, i, columns, out| {
-            let rows = sequences[i].clone();
-            let shape = HeadShape { head_dim, capacity: rows.len() };
-            let HeadMemory { keys, values } = &mut worker.head;
-            keys.resize(shape.key_lines().max(keys.len()), [0.0; 16]);
-            values.resize(shape.value_lines().max(values.len()), [0.0; 16]);
-            for (position, row) in rows.clone().enumerate() {
-                let at = row * width + columns.start;
-                let (key, value) = (&k[at..][..head_dim], &v[at..][..head_dim]);
-                let head = LinesMut { keys, values, key_scales: &mut [], value_scales: &mut [] };
-                ops::store_kv(isa, HeadCacheMut::F32(head), position, key, value);
-            }
-            worker.lines.resize(attention_lines(head_dim).max(worker.lines.len()), [0.0; 16]);
-            let head = HeadCache::F32(Lines { keys, values, key_scales: &[], value_scales: &[] });
-            let q = &q[rows.start * width + columns.start..];
-            ops::attend(isa, q, width, head, None, 0, score, out, &mut worker.lines);
-        });
+        self.pool.for_columns(
+            &mut views,
+            |_| head_dim,
+            &mut self.workers,
+            |worker, i, columns, out| {
+                let rows = sequences[i].clone();
+                let shape = HeadShape { head_dim, capacity: rows.len() };
+                let HeadMemory { keys, values } = &mut worker.head;
+                keys.resize(shape.key_lines().max(keys.len()), [0.0; 16]);
+                values.resize(shape.value_lines().max(values.len()), [0.0; 16]);
+                for (position, row) in rows.clone().enumerate() {
+                    let at = row * width + columns.start;
+                    let (key, value) = (&k[at..][..head_dim], &v[at..][..head_dim]);
+                    let head = LinesMut { keys, values, key_scales: &mut [], value_scales: &mut [] };
+                    ops::store_kv(isa, HeadCacheMut::F32(head), position, key, value);
+                }
+                worker.lines.resize(attention_lines(head_dim).max(worker.lines.len()), [0.0; 16]);
+                let head = HeadCache::F32(Lines { keys, values, key_scales: &[], value_scales: &[] });
+                let q = &q[rows.start * width + columns.start..];
+                ops::attend(isa, q, width, head, None, 0, score, out, &mut worker.lines);
+            },
+        );
     }
 }

@@ -5,6 +5,16 @@ use firecrest_kernels::ops::Weights;
 
 use crate::weights::Bytes;
 
+/// Rows of weights in a task of many tokens. A multiple of the 16 rows of a panel; small enough that a preempted thread
+/// holds up the others only briefly.
+const GRAIN: usize = 64;
+
+/// Tokens from which on arithmetic bounds a product, not memory.
+const MANY_TOKENS: usize = 4;
+
+/// Bytes of weights in a task of few tokens, about: memory delivers long runs faster than short ones.
+const TASK_BYTES: usize = 128 << 10;
+
 /// A weight matrix, `[rows, columns]`, used in place in the bytes of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Matrix {
@@ -39,6 +49,16 @@ impl Matrix {
     /// Bytes of the weights.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// How many of `rows` rows make a task of a product with so many tokens: of equal size, as many for each thread.
+    pub(super) fn grain(&self, rows: usize, tokens: usize, threads: usize) -> usize {
+        if tokens >= MANY_TOKENS {
+            return GRAIN;
+        }
+        let row_bytes = self.bytes.len() / self.rows.max(1);
+        let tasks = (rows * row_bytes / TASK_BYTES).max(1).next_multiple_of(threads);
+        rows.div_ceil(tasks).next_multiple_of(4).max(16)
     }
 
     /// Whether both are the same weights in memory.

@@ -32,10 +32,6 @@ pub(crate) use sparse::NeuronMatrix;
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
 pub use spawn::lend_thread;
 
-/// Rows of weights in a task. A multiple of the 16 rows of a panel; small enough that a preempted thread holds up the
-/// others only briefly.
-const GRAIN: usize = 64;
-
 /// How activations enter products with quantized weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
@@ -230,7 +226,7 @@ impl Cpu {
 
     /// Several products of one input.
     pub(crate) fn project(&mut self, input: Input<'_>, outputs: &mut [Output<'_>]) {
-        let tokens = input.x.tokens();
+        let (tokens, threads) = (input.x.tokens(), self.threads());
         for output in outputs.iter_mut() {
             output.out.reshape(tokens, output.matrix.rows());
         }
@@ -242,7 +238,8 @@ impl Cpu {
             .map(|output| MatrixMut::new(output.out.data_mut(), output.matrix.rows()))
             .collect();
         let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
-        self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, i, rows, mut out| {
+        let grain = |i: usize| matrices[i].0.grain(matrices[i].0.rows(), tokens, threads);
+        self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, mut out| {
             let (matrix, bias) = matrices[i];
             product.compute(matrix, rows.clone(), out.reborrow(), &mut worker.panel);
             if let Some(bias) = bias {
@@ -262,13 +259,14 @@ impl Cpu {
         activation: Activation,
         out: &mut Buffer,
     ) {
-        let tokens = input.x.tokens();
+        let (tokens, threads) = (input.x.tokens(), self.threads());
         out.reshape(tokens, gate.rows());
         let quantized = self.is_quantized(gate) || self.is_quantized(up);
         self.prepare(input, quantized);
         let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
         let mut views = [MatrixMut::new(out.data_mut(), gate.rows())];
-        self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, _, rows, mut out| {
+        let grain = |_| gate.grain(gate.rows(), tokens, threads);
+        self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, _, rows, mut out| {
             product.compute(gate, rows.clone(), out.reborrow(), &mut worker.panel);
             worker.columns.resize(tokens * rows.len(), 0.0);
             let up_out = MatrixMut::new(&mut worker.columns, rows.len());
@@ -330,23 +328,28 @@ impl Cpu {
             queries.push(q);
             rest_of_q = after;
         }
-        self.pool.for_columns(&mut views, head_dim, &mut self.workers, |worker, i, columns, out| {
-            let head = columns.start / head_dim;
-            worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
-            let slope = slopes.map_or(0.0, |slopes| slopes[head]);
-            let score = Score { scale, soft_cap, window, causal: true, slope };
-            ops::attend(
-                isa,
-                &queries[i][columns.start..],
-                q_stride,
-                cache.head(layer, head / group),
-                Some(rows[i].pages.pages()),
-                rows[i].first,
-                score,
-                out,
-                &mut worker.lines,
-            );
-        });
+        self.pool.for_columns(
+            &mut views,
+            |_| head_dim,
+            &mut self.workers,
+            |worker, i, columns, out| {
+                let head = columns.start / head_dim;
+                worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
+                let slope = slopes.map_or(0.0, |slopes| slopes[head]);
+                let score = Score { scale, soft_cap, window, causal: true, slope };
+                ops::attend(
+                    isa,
+                    &queries[i][columns.start..],
+                    q_stride,
+                    cache.head(layer, head / group),
+                    Some(rows[i].pages.pages()),
+                    rows[i].first,
+                    score,
+                    out,
+                    &mut worker.lines,
+                );
+            },
+        );
     }
 
     /// Moves the positions from `keep + discard` up to `len` of a sequence whose pages no other uses down to `keep`, turning

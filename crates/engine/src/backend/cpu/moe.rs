@@ -2,7 +2,7 @@
 
 use firecrest_kernels::ops::{self, MatrixMut, QuantizedChunk, chunks};
 
-use super::{Activation, Buffer, Cpu, GRAIN, Input, Matrix, Product};
+use super::{Activation, Buffer, Cpu, Input, Matrix, Product};
 
 /// How an expert's score becomes its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Cpu {
         routes: &mut Routes,
         out: &mut Buffer,
     ) {
-        let (tokens, dim) = (input.x.tokens(), input.x.columns());
+        let (tokens, dim, threads) = (input.x.tokens(), input.x.columns(), self.threads());
         assert_eq!(tokens, routes.tokens, "routed tokens");
         let Some((gate, down)) = experts.gate.first().zip(experts.down.first()) else { return };
         let quantized = self.is_quantized(gate) || experts.up.first().is_some_and(|up| self.is_quantized(up));
@@ -162,7 +162,8 @@ impl Cpu {
             })
             .collect();
         let segment_list = &segments;
-        self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, i, rows, mut out| {
+        let grain = |i: usize| gate.grain(gate.rows(), segment_list[i].1.len(), threads);
+        self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, mut out| {
             let expert = segment_list[i].0;
             inputs[i].compute(&experts.gate[expert], rows.clone(), out.reborrow(), &mut worker.panel);
             worker.columns.resize(out.rows() * rows.len(), 0.0);
@@ -189,7 +190,8 @@ impl Cpu {
                 Product { isa: self.isa, exact, x: rows, quantized: &self.quantized[chunks] }
             })
             .collect();
-        self.pool.for_columns(&mut views, GRAIN, &mut self.workers, |worker, i, rows, out| {
+        let grain = |i: usize| down.grain(down.rows(), segment_list[i].1.len(), threads);
+        self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, out| {
             inputs[i].compute(&experts.down[segment_list[i].0], rows, out, &mut worker.panel);
         });
         drop(views);

@@ -269,19 +269,20 @@ impl Pool {
         });
     }
 
-    /// As [`Pool::run`], over groups of `grain` columns of each of `outputs`: `f(memory, output, columns, view)`.
+    /// As [`Pool::run`], over groups of `grain(output)` columns of each of `outputs`: `f(memory, output, columns, view)`.
     pub(super) fn for_columns<T: Send>(
         &mut self,
         outputs: &mut [MatrixMut<'_>],
-        grain: usize,
+        grain: impl Fn(usize) -> usize + Sync,
         memory: &mut [T],
         f: impl Fn(&mut T, usize, std::ops::Range<usize>, MatrixMut<'_>) + Sync,
     ) {
-        let tasks = outputs.iter().map(|out| out.columns().div_ceil(grain)).sum();
+        let tasks = outputs.iter().enumerate().map(|(i, out)| out.columns().div_ceil(grain(i))).sum();
         let outputs = SyncRef(outputs);
         self.run(tasks, memory, move |memory, mut task| {
             let outputs = outputs;
             for (i, out) in outputs.0.iter().enumerate() {
+                let grain = grain(i);
                 let parts = out.columns().div_ceil(grain);
                 if task < parts {
                     let columns = task * grain..((task + 1) * grain).min(out.columns());
@@ -425,13 +426,18 @@ mod tests {
 
         let (mut a, mut b) = (vec![0.0; 3 * 10], vec![0.0; 3 * 5]);
         let mut outputs = [MatrixMut::new(&mut a, 10), MatrixMut::new(&mut b, 5)];
-        pool.for_columns(&mut outputs, 4, &mut memory, |(), output, columns, mut view| {
-            for row in 0..view.rows() {
-                for (x, column) in view.row_mut(row).iter_mut().zip(columns.clone()) {
-                    *x += (100 * output + 10 * row + column) as f32;
+        pool.for_columns(
+            &mut outputs,
+            |i| 4 - i,
+            &mut memory,
+            |(), output, columns, mut view| {
+                for row in 0..view.rows() {
+                    for (x, column) in view.row_mut(row).iter_mut().zip(columns.clone()) {
+                        *x += (100 * output + 10 * row + column) as f32;
+                    }
                 }
-            }
-        });
+            },
+        );
         assert!((0..30).all(|i| a[i] == (10 * (i / 10) + i % 10) as f32));
         assert!((0..15).all(|i| b[i] == (100 + 10 * (i / 5) + i % 5) as f32));
     }

@@ -5,9 +5,6 @@ use firecrest_kernels::ops::{self, NeuronLayout, QuantizedChunk, chunks};
 use super::{Activations, Cpu, Input, Matrix};
 use crate::weights::Bytes;
 
-/// Rows that a thread takes at a time.
-const GRAIN: usize = 64;
-
 /// Parts that a sum over neurons is cut into, whatever the number of threads: so that the same numbers are added in the
 /// same order on every machine.
 const PARTS: usize = 8;
@@ -92,8 +89,9 @@ impl Cpu {
         for (matrix, out) in matrices.into_iter().zip(out) {
             out.resize(rows.len(), 0.0);
             let weights = matrix.weights();
-            self.pool.for_pieces(out, GRAIN, &mut self.workers, |_, piece, out| {
-                let rows = &rows[piece * GRAIN..][..out.len()];
+            let grain = matrix.grain(rows.len(), 1, self.pool.threads());
+            self.pool.for_pieces(out, grain, &mut self.workers, |_, piece, out| {
+                let rows = &rows[piece * grain..][..out.len()];
                 if exact || !weights.format().is_quantized() {
                     ops::matmul_rows_f32(isa, weights, rows, x, out);
                 } else {

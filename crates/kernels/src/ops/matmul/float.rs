@@ -1,6 +1,6 @@
 //! Products with exact activations: weights that are floats, and quantized weights where accuracy goes before speed.
 
-use super::Weights;
+use super::{PANEL_TOKENS, Parts, Weights};
 use crate::format::{CHUNK, Format, widen};
 use crate::isa::{Isa, Op, unrolled};
 use crate::ops::MatrixMut;
@@ -14,6 +14,7 @@ const ROWS: usize = 16;
 /// Panels that are packed before tokens pass by; together they stay in the second cache.
 const PANELS: usize = 4;
 
+/// Few tokens, or some of the rows.
 pub(super) struct MatVec<'a> {
     pub(super) weights: Weights<'a>,
     /// The rows to multiply with; `None` for all.
@@ -22,36 +23,103 @@ pub(super) struct MatVec<'a> {
     pub(super) out: MatrixMut<'a>,
 }
 
+impl MatVec<'_> {
+    /// `R` rows, which begin with `rows`, times all tokens: chunk by chunk, each widened once.
+    #[inline(always)]
+    fn rows<I: Isa, const R: usize>(
+        isa: I,
+        weights: Weights<'_>,
+        rows: [&[u8]; R],
+        ahead: Option<usize>,
+        x: &[f32],
+        chunk: &mut [[f32; CHUNK]; R],
+        sums: &mut [[f32; R]],
+    ) {
+        let columns = weights.columns;
+        for at in (0..columns).step_by(CHUNK) {
+            let len = CHUNK.min(columns - at);
+            let end = weights.format.row_bytes(at + len).unwrap_or(weights.row_bytes);
+            let start = weights.format.row_bytes(at).unwrap_or(end);
+            for r in 0..R {
+                if let Some(ahead) = ahead {
+                    for line in (start..end).step_by(64) {
+                        isa.prefetch(rows[r], ahead + line);
+                    }
+                }
+                widen(isa, weights.format, &rows[r][start..end], &mut chunk[r][..len]);
+            }
+            for (x, sums) in x.chunks_exact(columns).zip(&mut *sums) {
+                Self::chunk(isa, chunk, &x[at..][..len], sums);
+            }
+        }
+    }
+
+    /// Adds the products of a chunk of `R` rows with one token to their sums.
+    #[inline(always)]
+    fn chunk<I: Isa, const R: usize>(isa: I, chunk: &[[f32; CHUNK]; R], x: &[f32], sums: &mut [f32; R]) {
+        let (x_lines, x_rest) = x.as_chunks::<16>();
+        let mut acc = [isa.splat(0.0); R];
+        for (i, x) in x_lines.iter().enumerate() {
+            let x = isa.load_f32(x);
+            for r in 0..R {
+                acc[r] = isa.mul_add(isa.load_f32(&chunk[r].as_chunks().0[i]), x, acc[r]);
+            }
+        }
+        let mut totals = [0.0; R];
+        let (fours, rest) = acc.as_chunks::<4>();
+        let (total_fours, total_rest) = totals.as_chunks_mut::<4>();
+        for (total, acc) in total_fours.iter_mut().zip(fours) {
+            *total = isa.sum4(*acc);
+        }
+        for (total, acc) in total_rest.iter_mut().zip(rest) {
+            *total = isa.sum(*acc);
+        }
+        for r in 0..R {
+            sums[r] += totals[r];
+        }
+        if !x_rest.is_empty() {
+            for r in 0..R {
+                let rest = chunk[r][x.len() - x_rest.len()..].iter().zip(x_rest);
+                sums[r] += rest.map(|(w, x)| w * x).sum::<f32>();
+            }
+        }
+    }
+
+    /// All the rows, `R` at a time.
+    #[inline(always)]
+    fn all<I: Isa, const R: usize>(self, isa: I) {
+        let Self { weights, selected, x, mut out } = self;
+        let tokens = out.rows();
+        let parts = Parts::<R>::new(out.columns());
+        let mut chunk = [[0.0; CHUNK]; R];
+        for step in parts.steps() {
+            let at = parts.rows(step);
+            let mut rows = [&[][..]; R];
+            for r in 0..R {
+                rows[r] = weights.rows_from(selected.map_or(at[r], |selected| selected[at[r]] as usize));
+            }
+            let ahead = selected.is_none().then(|| parts.ahead(step, weights.row_bytes));
+            let mut sums = [[0.0; R]; PANEL_TOKENS];
+            Self::rows(isa, weights, rows, ahead, x, &mut chunk, &mut sums[..tokens]);
+            for (t, sums) in sums[..tokens].iter().enumerate() {
+                let out = out.row_mut(t);
+                for r in 0..R {
+                    out[at[r]] = sums[r];
+                }
+            }
+        }
+    }
+}
+
 impl Op for MatVec<'_> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Self { weights, selected, x, mut out } = self;
-        let mut row = [0.0; CHUNK];
-        for r in 0..out.columns() {
-            let bytes = weights.row(selected.map_or(r, |selected| selected[r] as usize));
-            for (t, x) in x.chunks_exact(weights.columns).enumerate() {
-                let mut acc = [isa.splat(0.0); 4];
-                let mut rest = 0.0;
-                let mut at = 0;
-                for x in x.chunks(CHUNK) {
-                    let end = weights.format.row_bytes(at + x.len()).unwrap_or(bytes.len());
-                    let start = weights.format.row_bytes(at).unwrap_or(end);
-                    let w = &mut row[..x.len()];
-                    widen(isa, weights.format, &bytes[start..end], w);
-                    at += x.len();
-
-                    let (w_lines, w_rest) = w.as_chunks::<16>();
-                    let (x_lines, x_rest) = x.as_chunks::<16>();
-                    for (i, (w, x)) in w_lines.iter().zip(x_lines).enumerate() {
-                        acc[i % 4] = isa.mul_add(isa.load_f32(w), isa.load_f32(x), acc[i % 4]);
-                    }
-                    rest += w_rest.iter().zip(x_rest).map(|(w, x)| w * x).sum::<f32>();
-                }
-                let acc = isa.add(isa.add(acc[0], acc[1]), isa.add(acc[2], acc[3]));
-                out.row_mut(t)[r] = isa.sum(acc) + rest;
-            }
+        match I::ROWS {
+            1 => self.all::<I, 1>(isa),
+            2 => self.all::<I, 2>(isa),
+            _ => self.all::<I, 4>(isa),
         }
     }
 }
@@ -239,6 +307,9 @@ impl Op for MatMul<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { weights, x, mut out } = self;
+        if out.rows() < PANEL_TOKENS {
+            return MatVec { weights, selected: None, x, out }.eval(isa);
+        }
         let columns = weights.columns;
         let mut panels = [Panel([[0.0; ROWS]; BLOCK]); PANELS];
         for first in (0..weights.rows).step_by(PANELS * ROWS) {

@@ -83,10 +83,51 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// The order in which rows are multiplied one by one: `R` at a time, each from another part of them. Memory delivers more
+/// from a few places at once than from one.
+struct Parts<const R: usize> {
+    rows: usize,
+    /// Rows of each part but the last, which may be short.
+    len: usize,
+}
+
+impl<const R: usize> Parts<R> {
+    #[inline(always)]
+    fn new(rows: usize) -> Self {
+        Self { rows, len: rows.div_ceil(R) }
+    }
+
+    #[inline(always)]
+    fn steps(&self) -> core::ops::Range<usize> {
+        0..self.len
+    }
+
+    /// The rows of a step. The last repeats for those that a part lacks.
+    #[inline(always)]
+    fn rows(&self, step: usize) -> [usize; R] {
+        let mut rows = [0; R];
+        for r in 0..R {
+            rows[r] = (r * self.len + step).min(self.rows - 1);
+        }
+        rows
+    }
+
+    /// How far from each row of a step stands what should be asked for. After the parts that is what follows them: most
+    /// likely it is multiplied next, in parts of this size.
+    #[inline(always)]
+    fn ahead(&self, step: usize, row_bytes: usize) -> usize {
+        let ends = step * row_bytes + AHEAD >= self.len * row_bytes;
+        if ends { AHEAD + (R - 1) * self.len * row_bytes } else { AHEAD }
+    }
+}
+
 /// [`PanelRun`]s that a product with rows of `columns` weights works in.
 pub const fn panel_runs(columns: usize) -> usize {
     panel::PANELS * columns.div_ceil(64) * 2
 }
+
+/// Bytes of each part of the rows that are asked for before they are needed: what memory delivers while it is waited for.
+const AHEAD: usize = 1024;
 
 /// Tokens from which on a panel is worth its unpacking.
 const PANEL_TOKENS: usize = 4;
@@ -123,11 +164,7 @@ pub fn matmul(
 pub fn matmul_f32(isa: IsaKind, weights: Weights<'_>, x: &[f32], out: MatrixMut<'_>) {
     assert_eq!(x.len(), out.rows() * weights.columns);
     assert_eq!(out.columns(), weights.rows);
-    if out.rows() < PANEL_TOKENS {
-        isa.run(float::MatVec { weights, selected: None, x, out });
-    } else {
-        isa.run(float::MatMul { weights, x, out });
-    }
+    isa.run(float::MatMul { weights, x, out });
 }
 
 /// `out[i] = weights[rows[i]] · x` for one token of 8-bit activations.

@@ -2,16 +2,13 @@
 
 use core::marker::PhantomData;
 
-use super::{Weights, bias_and_zero, biased, range, unpacked};
+use super::{Parts, Weights, bias_and_zero, biased, range, unpacked};
 use crate::format::{CHUNK, Quant, Unpacker};
 use crate::isa::{Isa, Op, unrolled};
 use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 
 /// The most bytes that a chunk of any format has.
 const MAX_CHUNK_BYTES: usize = 292;
-
-/// Bytes that are asked for before they are needed: what memory delivers while it is waited for.
-const AHEAD: usize = 2048;
 
 /// Bytes of a row that are asked for before its turn comes, where rows do not follow one another: what comes after
 /// them, the processor fetches by itself.
@@ -61,14 +58,14 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
 
     /// `rows`, of `columns` weights each, times one token. What a row gives does not depend on the others.
     ///
-    /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. `ahead` are the
-    /// bytes that will be needed later, as many as the rows have.
+    /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. What stands
+    /// `ahead` of a row will be needed later.
     #[inline(always)]
     fn rows<I: Isa, const R: usize>(
         isa: I,
         rows: [&[u8]; R],
         columns: usize,
-        ahead: Option<&[u8]>,
+        ahead: Option<usize>,
         x: &[QuantizedChunk],
         out: &mut [f32; R],
     ) {
@@ -80,9 +77,11 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 chunk[r] = &rows[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
             });
             if let Some(ahead) = ahead {
-                for line in 0..(R * Self::CHUNK_BYTES).div_ceil(64) {
-                    isa.prefetch(ahead, c * R * Self::CHUNK_BYTES + 64 * line);
-                }
+                unrolled!(r < R, {
+                    for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
+                        isa.prefetch(rows[r], ahead + c * Self::CHUNK_BYTES + 64 * line);
+                    }
+                });
             }
             Self::chunk(isa, chunk, CHUNK, x, &mut sums);
         }
@@ -106,10 +105,9 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 chunk[r] = &tails[r][..Self::CHUNK_BYTES];
             }
             if let Some(ahead) = ahead {
-                let row_bytes = rest / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
-                for line in 0..(R * row_bytes).div_ceil(64) {
-                    isa.prefetch(ahead, R * start + 64 * line);
-                }
+                unrolled!(r < R, {
+                    isa.prefetch(rows[r], ahead + start);
+                });
             }
             Self::chunk(isa, chunk, rest, &x[full], &mut sums);
         }
@@ -202,6 +200,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         });
     }
 
+    /// All the rows, or those that are selected, times one token.
     #[inline(always)]
     fn token<I: Isa, const R: usize>(
         isa: I,
@@ -210,28 +209,31 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         x: &[QuantizedChunk],
         out: &mut [f32],
     ) {
-        let last = out.len().saturating_sub(1);
-        for first in (0..out.len()).step_by(R) {
+        let parts = Parts::<R>::new(out.len());
+        for step in parts.steps() {
+            let at = parts.rows(step);
             let mut rows = [&[][..]; R];
             for r in 0..R {
-                // The last group may be short: it repeats the last row.
-                let row = (first + r).min(last);
-                rows[r] = weights.rows_from(selected.map_or(row, |selected| selected[row] as usize));
-                if let Some(&next) = selected.and_then(|selected| selected.get(row + R)) {
-                    let next = weights.row(next as usize);
-                    for at in (0..next.len().min(ROW_AHEAD)).step_by(64) {
-                        isa.prefetch(next, at);
-                    }
+                rows[r] = weights.rows_from(selected.map_or(at[r], |selected| selected[at[r]] as usize));
+                if let Some(&next) = selected.and_then(|selected| selected.get(at[r] + 1)) {
+                    prefetch_row(isa, weights.row(next as usize));
                 }
             }
-            let ahead = rows[0].get(R * weights.row_bytes + AHEAD..).filter(|_| selected.is_none());
+            let ahead = selected.is_none().then(|| parts.ahead(step, weights.row_bytes));
             let mut sums = [0.0; R];
             Self::rows(isa, rows, weights.columns, ahead, x, &mut sums);
-            match out[first..].first_chunk_mut::<R>() {
-                Some(out) => *out = sums,
-                None => out[first..].copy_from_slice(&sums[..last + 1 - first]),
+            for r in 0..R {
+                out[at[r]] = sums[r];
             }
         }
+    }
+}
+
+/// Asks for the start of a row.
+#[inline(never)]
+fn prefetch_row<I: Isa>(isa: I, row: &[u8]) {
+    for line in (0..row.len().min(ROW_AHEAD)).step_by(64) {
+        isa.prefetch(row, line);
     }
 }
 
