@@ -54,14 +54,14 @@ struct Store<T> {
 }
 
 impl<T: Copy + Default> Store<T> {
-    fn new(heads: usize, shape: HeadShape, scaled: bool, zero: T) -> Option<Self> {
+    fn new(heads: usize, shape: HeadShape, scaled: bool, zero: T) -> Self {
         let scales = if scaled { heads } else { 0 };
-        Some(Self {
-            keys: filled([zero; 16], heads * shape.key_lines())?,
-            values: filled([zero; 16], heads * shape.value_lines())?,
-            key_scales: filled([0; 16], scales * shape.key_scale_lines())?,
-            value_scales: filled(0, scales * shape.value_scales())?,
-        })
+        Self {
+            keys: vec![[zero; 16]; heads * shape.key_lines()],
+            values: vec![[zero; 16]; heads * shape.value_lines()],
+            key_scales: vec![[0; 16]; scales * shape.key_scale_lines()],
+            value_scales: vec![0; scales * shape.value_scales()],
+        }
     }
 
     fn head(&self, shape: HeadShape, head: usize) -> Lines<'_, T> {
@@ -173,7 +173,6 @@ impl<T: Element + Default> Store<T> {
 
 /// `len` times `zero`, or `None` where the memory cannot be had.
 pub(super) fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
-    // `vec!` of zeros gets pages that the system fills in on first use, but aborts where there is no room: ask first.
     Vec::<T>::new().try_reserve_exact(len).ok()?;
     Some(vec![zero; len])
 }
@@ -197,16 +196,19 @@ impl KvCache {
         let page_bytes = Self::bytes(format, PAGE, layers.clone())?;
         let pages = positions.div_ceil(PAGE);
         u32::try_from(pages).ok()?;
+        // `vec!` of zeros gets pages that the system fills in on first use, but aborts where there is no room: ask first,
+        // for all at once, since an allocator that has had a piece back may fill it with zeros itself.
+        Vec::<u8>::new().try_reserve_exact(page_bytes.checked_mul(pages)?).ok()?;
         let layers = layers.into_iter().map(|KvHeads { heads, head_dim }| {
             let shape = HeadShape { head_dim, capacity: pages * PAGE };
             let data = match format {
-                KvFormat::F32 => Data::F32(Store::new(heads, shape, false, 0.0)?),
-                KvFormat::F16 => Data::F16(Store::new(heads, shape, false, 0)?),
-                KvFormat::Q8_0 => Data::Q8_0(Store::new(heads, shape, true, 0)?),
+                KvFormat::F32 => Data::F32(Store::new(heads, shape, false, 0.0)),
+                KvFormat::F16 => Data::F16(Store::new(heads, shape, false, 0)),
+                KvFormat::Q8_0 => Data::Q8_0(Store::new(heads, shape, true, 0)),
             };
-            Some(Layer { heads, shape, data })
+            Layer { heads, shape, data }
         });
-        Some(Self { format, layers: layers.collect::<Option<_>>()?, pages: Pages::new(pages), page_bytes })
+        Some(Self { format, layers: layers.collect(), pages: Pages::new(pages), page_bytes })
     }
 
     /// Bytes that a cache of these layers takes; `None` where that overflows.
