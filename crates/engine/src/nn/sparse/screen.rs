@@ -148,8 +148,25 @@ impl Screen {
         std::mem::swap(logits, &mut b.rest);
         let bound = Self::bound(logits.read(), candidates);
         at_least(logits.read(), |_, guess| guess >= bound, &mut b.rows);
-        replace(weights, cpu, x, logits, b);
+        compute(weights, cpu, x, b);
+        let guesses = logits.data_mut();
+        let pairs = b.rows.iter().zip(&b.values[0]);
+        let missing = Self::missing(pairs.map(|(&id, &logit)| logit - guesses[id as usize]));
+        guesses.iter_mut().for_each(|guess| *guess += missing);
+        put(logits, b);
         b.rows.len()
+    }
+
+    /// What guesses lack for their probabilities to be right on average: half the variance of what the other directions add,
+    /// as with the logarithm of a log-normal number.
+    fn missing(errors: impl Iterator<Item = f32>) -> f32 {
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for error in errors.filter(|error| error.is_finite()).map(f64::from) {
+            count += 1.0;
+            sum += error;
+            squares += error * error;
+        }
+        if count > 1.0 { ((squares - sum * sum / count).max(0.0) / (count - 1.0) / 2.0) as f32 } else { 0.0 }
     }
 
     /// The same for several tokens, whose logits are all at hand: puts guesses in the place of all but the candidates.
@@ -180,9 +197,11 @@ impl Screen {
             recall.count += 1;
             recall.largest += best.map_or(0, |&id| found(id));
             recall.top_40 += order[..top].iter().map(|&id| found(id)).sum::<u64>();
+            let candidates = logits.iter().zip(guesses).filter(|&(_, &guess)| guess >= bound);
+            let missing = Self::missing(candidates.map(|(logit, guess)| logit - guess));
             for (logit, &guess) in logits.iter_mut().zip(guesses) {
                 if guess < bound {
-                    *logit = guess;
+                    *logit = guess + missing;
                 }
             }
         }
@@ -245,20 +264,25 @@ impl Screen {
         if b.rows.len() > guesses.len() / UNDECIDED {
             return None;
         }
-        replace(weights, cpu, x, logits, b);
+        compute(weights, cpu, x, b);
+        put(logits, b);
         Some(b.rows.len())
     }
 }
 
 /// Computes the logits of `b.rows`.
-fn replace(weights: &DecoderWeights, cpu: &mut Cpu, x: &Buffer, logits: &mut Buffer, b: &mut ScreenBuffers) {
+fn compute(weights: &DecoderWeights, cpu: &mut Cpu, x: &Buffer, b: &mut ScreenBuffers) {
     let input = Input { x, norm: Some(&weights.output_norm) };
     cpu.project_rows(input, [&weights.output.matrix], &b.rows, &mut b.values);
-    let out = logits.data_mut();
-    for (&id, &value) in b.rows.iter().zip(&b.values[0]) {
-        let id = id as usize;
-        out[id] = value + weights.output.bias.as_ref().map_or(0.0, |bias| bias[id]);
+    if let Some(bias) = &weights.output.bias {
+        b.values[0].iter_mut().zip(&b.rows).for_each(|(value, &id)| *value += bias[id as usize]);
     }
+}
+
+/// Puts them where they belong.
+fn put(logits: &mut Buffer, b: &ScreenBuffers) {
+    let out = logits.data_mut();
+    b.rows.iter().zip(&b.values[0]).for_each(|(&id, &value)| out[id as usize] = value);
 }
 
 /// The places of what `keep` says yes to. Few do, so that most runs of 16 are passed over at once.
