@@ -148,7 +148,7 @@ fn a_buffer_takes_pieces_in_any_order() {
 #[wasm_bindgen_test]
 fn what_does_not_fit_is_an_error_with_name_and_code() {
     let refused = |bytes: &[u8], config: &str| {
-        told(LLMModel::new(&Uint8Array::from(bytes), &config.into()).err().expect("refused"))
+        told(LLMModel::new(&Uint8Array::from(bytes), &config.into()).expect_err("refused"))
     };
     let (name, code, _) = refused(b"no model", "{}");
     assert_eq!((name.as_str(), code.as_str()), ("ParseError", "parse"));
@@ -163,10 +163,10 @@ fn what_does_not_fit_is_an_error_with_name_and_code() {
         assert_eq!((name.as_str(), code.as_str()), ("ConfigError", "config"));
         assert!(message.contains(key), "{message}");
     }
-    let (name, code, _) = told(ModelBuffer::new(1e12).err().expect("refused"));
+    let (name, code, _) = told(ModelBuffer::new(1e12).expect_err("refused"));
     assert_eq!((name.as_str(), code.as_str()), ("MemoryError", "memory"));
     let unknown = changed("general.architecture", "telepathy");
-    let (name, code, message) = told(WasmModel::new(&unknown, &JsValue::UNDEFINED).err().expect("refused"));
+    let (name, code, message) = told(WasmModel::new(&unknown, &JsValue::UNDEFINED).expect_err("refused"));
     assert_eq!((name.as_str(), code.as_str()), ("UnsupportedError", "unsupported"));
     assert!(message.contains("telepathy"), "{message}");
 
