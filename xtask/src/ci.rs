@@ -28,10 +28,11 @@ pub(crate) fn run() -> Result {
         // Whether it compiles is all that is asked, and optimising takes several times as long.
         let profile =
             "--config profile.dev.opt-level=0 --config profile.dev.package.firecrest-kernels.opt-level=0";
-        for features in ["", "-C target-feature=+simd128"] {
+        for features in ["", "--features simd128"] {
             cargo("build --package firecrest --target wasm32-unknown-unknown")
+                .args(features.split_whitespace())
                 .args(profile.split(' '))
-                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", features)
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "")
                 .run()?;
         }
         Ok(())

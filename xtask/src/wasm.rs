@@ -93,6 +93,7 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
     };
     build.args(["--profile", "wasm", "--package", "firecrest-wasm", "--target", target]);
     if features.is_empty() {
+        build.arg("--no-default-features");
         // Its vectors are loops; with all of them unrolled the module would be over its limit.
         build.args(["--config", r#"profile.wasm.package.firecrest-kernels.opt-level="s""#]);
     }

@@ -1,6 +1,7 @@
 //! The exported classes, in Node: `wasm-pack test --node crates/wasm`, or cargo with wasm-bindgen's test runner.
 #![cfg(target_family = "wasm")]
 
+use firecrest::gguf::{Gguf, Writer};
 use firecrest_wasm::{LLMModel, ModelBuffer, WasmModel};
 use js_sys::{Error, Function, Reflect, Uint8Array, Uint32Array};
 use wasm_bindgen::{JsCast, JsValue};
@@ -10,6 +11,19 @@ const TINY: &[u8] = include_bytes!("../../engine/tests/data/archs/llama-gqa-tied
 
 fn bytes() -> Uint8Array {
     Uint8Array::from(TINY)
+}
+
+/// The tiny model with another value for a metadata key.
+fn changed(key: &str, value: &str) -> Uint8Array {
+    let model = Gguf::from_bytes(TINY.to_vec()).unwrap();
+    let mut writer = Writer::with_metadata(model.metadata().clone());
+    writer.insert(key, value);
+    for tensor in model.tensors() {
+        writer.tensor(&*tensor.name, tensor.format, &tensor.shape, model.tensor_bytes(tensor)).unwrap();
+    }
+    let mut file = Vec::new();
+    writer.write(&mut file).unwrap();
+    Uint8Array::from(file.as_slice())
 }
 
 fn greedy() -> JsValue {
@@ -83,9 +97,58 @@ fn tokens_go_there_and_back() {
 }
 
 #[wasm_bindgen_test]
+fn messages_become_a_prompt() {
+    let template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    let with_template = changed("tokenizer.chat_template", template);
+    let model = WasmModel::new(&with_template, &greedy()).unwrap();
+    assert!(model.has_chat_template());
+    let messages = r#"[{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]"#;
+    for messages in [messages.into(), js_sys::JSON::parse(messages).unwrap()] {
+        assert_eq!(model.format_chat(&messages).unwrap(), "<system>a<user>b");
+        let mut answer = model
+            .start(
+                &js_sys::JSON::parse(r#"[{"role": "user", "content": "b"}]"#).unwrap(),
+                &JsValue::UNDEFINED,
+            )
+            .unwrap();
+        assert!(answer.next_piece().unwrap().is_some());
+    }
+    for wrong in ["{}", r#"[{"content": "no role"}]"#, "[1]"] {
+        let (name, code, _) = told(model.format_chat(&wrong.into()).unwrap_err());
+        assert_eq!((name.as_str(), code.as_str()), ("InputError", "input"), "{wrong}");
+    }
+    let without = WasmModel::new(&bytes(), &greedy()).unwrap();
+    assert!(!without.has_chat_template());
+    assert_eq!(told(without.format_chat(&messages.into()).unwrap_err()).1, "input");
+}
+
+#[wasm_bindgen_test]
+fn a_model_says_what_it_is() {
+    let model = WasmModel::new(&bytes(), &JsValue::UNDEFINED).unwrap();
+    let about: serde_json::Value = serde_json::from_str(&model.metadata()).unwrap();
+    assert_eq!(about["architecture"], "llama");
+    assert_eq!(about["instruction_set"], firecrest_wasm::instruction_set());
+    assert_eq!(about["file_bytes"], TINY.len());
+}
+
+#[wasm_bindgen_test]
+fn a_buffer_takes_pieces_in_any_order() {
+    let mut buffer = ModelBuffer::new(TINY.len() as f64).unwrap();
+    let (first, second) = TINY.split_at(TINY.len() / 2);
+    buffer.write(first.len() as f64, &Uint8Array::from(second)).unwrap();
+    buffer.write(0.0, &Uint8Array::from(first)).unwrap();
+    assert_eq!(told(buffer.write(1.0, &bytes()).unwrap_err()).1, "input");
+    assert_eq!(buffer.sha256().len(), 64);
+    let model = WasmModel::from_buffers(vec![buffer], &greedy()).unwrap();
+    let whole = WasmModel::new(&bytes(), &greedy()).unwrap();
+    let answer = |model: &WasmModel| model.generate("ab", &JsValue::UNDEFINED).unwrap();
+    assert_eq!(answer(&model), answer(&whole));
+}
+
+#[wasm_bindgen_test]
 fn what_does_not_fit_is_an_error_with_name_and_code() {
     let refused = |bytes: &[u8], config: &str| {
-        told(LLMModel::new(&Uint8Array::from(bytes), &config.into()).err().expect("refused"))
+        told(LLMModel::new(&Uint8Array::from(bytes), &config.into()).expect_err("refused"))
     };
     let (name, code, _) = refused(b"no model", "{}");
     assert_eq!((name.as_str(), code.as_str()), ("ParseError", "parse"));
@@ -100,6 +163,19 @@ fn what_does_not_fit_is_an_error_with_name_and_code() {
         assert_eq!((name.as_str(), code.as_str()), ("ConfigError", "config"));
         assert!(message.contains(key), "{message}");
     }
-    let (_, code, _) = told(ModelBuffer::new(1e12).err().expect("refused"));
-    assert_eq!(code, "memory");
+    let (name, code, _) = told(ModelBuffer::new(1e12).expect_err("refused"));
+    assert_eq!((name.as_str(), code.as_str()), ("MemoryError", "memory"));
+    let unknown = changed("general.architecture", "telepathy");
+    let (name, code, message) = told(WasmModel::new(&unknown, &JsValue::UNDEFINED).expect_err("refused"));
+    assert_eq!((name.as_str(), code.as_str()), ("UnsupportedError", "unsupported"));
+    assert!(message.contains("telepathy"), "{message}");
+
+    let mut model = LLMModel::new(&bytes(), &greedy()).unwrap();
+    for prompt in
+        [JsValue::from(7), Uint32Array::new_with_length(0).into(), Uint32Array::from(&[u32::MAX][..]).into()]
+    {
+        let (name, code, _) = told(model.next_token(&prompt).unwrap_err());
+        assert_eq!((name.as_str(), code.as_str()), ("InputError", "input"), "{prompt:?}");
+    }
+    assert_eq!(told(model.generate(&"ab".into(), Some(-1.0)).unwrap_err()).1, "input");
 }

@@ -43,7 +43,7 @@ async function load(source) {
   enable(false);
   loading = new AbortController();
   const { signal } = loading;
-  $('error').textContent = '';
+  for (const id of ['error', 'speed', 'memory']) $(id).textContent = '';
   $('loader').open = true;
   $('progress').hidden = false;
   $('status').textContent = 'Loading…';
@@ -61,7 +61,6 @@ async function load(source) {
     $('variant').textContent = `${info.variant}, ${info.threads} ${info.threads === 1 ? 'thread' : 'threads'}`;
     $('status').textContent = `${info.name ?? info.architecture}, ${mb(info.fileBytes)}`;
     $('memory').textContent = `memory ${mb(info.memoryBytes)}`;
-    $('speed').textContent = '';
     enable(true);
     $('loader').open = false;
     $('loader-title').textContent = 'Load another model';

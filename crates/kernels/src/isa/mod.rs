@@ -27,13 +27,17 @@ macro_rules! unrolled {
 }
 pub(crate) use unrolled;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", any(feature = "simd128", target_feature = "simd128"))
+))]
 mod parts;
 mod scalar;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(all(target_arch = "wasm32", any(feature = "simd128", target_feature = "simd128")))]
 mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -44,7 +48,11 @@ pub use scalar::Scalar;
 pub use neon::{Neon, NeonDot};
 #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
 pub use simd128::RelaxedSimd;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+#[cfg(all(
+    target_arch = "wasm32",
+    any(feature = "simd128", target_feature = "simd128"),
+    not(target_feature = "relaxed-simd")
+))]
 pub use simd128::Simd128;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512, Avx512Vnni, Sse41};
@@ -350,13 +358,9 @@ macro_rules! kinds {
 
             /// The fastest that this processor has.
             pub fn best() -> IsaKind {
-                #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-                let least = IsaKind::Scalar;
-                #[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))]
-                let least = IsaKind::Simd128;
-                #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-                let least = IsaKind::RelaxedSimd;
-                Self::available().last().unwrap_or(least)
+                // The first is what every processor has that this build is for.
+                const ALL: &[IsaKind] = &[$($(#[$cfg])* IsaKind::$kind,)+];
+                Self::available().last().unwrap_or(ALL[0])
             }
 
             /// The name, as `FIRECREST_ISA` takes it.
@@ -382,7 +386,7 @@ macro_rules! kinds {
 
 kinds! {
     // A module with SIMD has it everywhere, so scalar code would be dead weight.
-    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    #[cfg(not(all(target_arch = "wasm32", any(feature = "simd128", target_feature = "simd128"))))]
     Scalar = "scalar",
     #[cfg(target_arch = "x86_64")] Sse41 = "sse41",
     #[cfg(target_arch = "x86_64")] Avx2 = "avx2",
@@ -390,7 +394,11 @@ kinds! {
     #[cfg(target_arch = "x86_64")] Avx512Vnni = "avx512",
     #[cfg(target_arch = "aarch64")] Neon = "neon-nodot",
     #[cfg(target_arch = "aarch64")] NeonDot = "neon",
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+    #[cfg(all(
+        target_arch = "wasm32",
+        any(feature = "simd128", target_feature = "simd128"),
+        not(target_feature = "relaxed-simd")
+    ))]
     Simd128 = "simd128",
     #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))] RelaxedSimd = "relaxed-simd",
 }

@@ -1,5 +1,5 @@
-//! WebAssembly's SIMD: four registers of 16 bytes a vector. Chosen when the module is built: fixed-width SIMD, or with
-//! the relaxed instructions on top.
+//! WebAssembly's SIMD: four registers of 16 bytes a vector. Chosen when the module is built: fixed-width SIMD, by the
+//! compiler's `simd128` or this package's feature of that name, or with the relaxed instructions on top.
 //!
 //! Browsers compile these steps for whatever processor there is; what is said of costs here is what V8 makes of them
 //! on x86-64. Shifts of bytes are emulated there, so shifts go over words, with a mask behind them.
@@ -10,7 +10,7 @@ use core::arch::wasm32::*;
 use super::{CodeRange, Op};
 use crate::format::float::f32_to_f16;
 
-/// Vector steps as methods; this module is compiled only with simd128, and memory is reached only through references
+/// Vector steps as methods; a module that has such instructions runs only where they exist, and memory is reached only through references
 /// to arrays of the full width.
 macro_rules! steps {
     ($(fn $name:ident $(<const $param:ident: $ty:ty>)? ($self:ident $(, $arg:ident: $in:ty)*) $(-> $out:ty)? = $body:expr;)+) => {$(
@@ -22,7 +22,7 @@ macro_rules! steps {
 }
 
 macro_rules! simd {
-    ($(#[$doc:meta])* $isa:ident = $name:literal, tokens $tokens:literal) => {
+    ($(#[$doc:meta])* $isa:ident = $name:literal, features $features:literal, tokens $tokens:literal) => {
 $(#[$doc])*
 #[derive(Clone, Copy, Debug)]
 pub struct $isa(());
@@ -33,8 +33,9 @@ impl $isa {
         Some(Self(()))
     }
 
-    /// Runs an operation.
+    /// Runs an operation, compiled with the features.
     #[inline(never)]
+    #[target_feature(enable = $features)]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         op.eval(self)
     }
@@ -244,13 +245,13 @@ super::parts::isa_by_parts! {
 #[cfg(not(target_feature = "relaxed-simd"))]
 simd! {
     /// simd128.
-    Simd128 = "simd128", tokens 2
+    Simd128 = "simd128", features "simd128", tokens 2
 }
 
 #[cfg(target_feature = "relaxed-simd")]
 simd! {
     /// simd128 with the relaxed instructions: fused multiply-add, and products of signed bytes with bytes below 128.
-    RelaxedSimd = "relaxed-simd", tokens 2
+    RelaxedSimd = "relaxed-simd", features "simd128,relaxed-simd", tokens 2
 }
 
 /// What differs with the relaxed instructions.
