@@ -10,8 +10,8 @@ use core::arch::wasm32::*;
 use super::{CodeRange, Op};
 use crate::format::float::f32_to_f16;
 
-/// Vector steps as methods; a module that has such instructions runs only where they exist, and memory is reached only through references
-/// to arrays of the full width.
+/// Vector steps as methods; a module that has such instructions runs only where they exist, and memory is reached only
+/// through references to arrays of the full width.
 macro_rules! steps {
     ($(fn $name:ident $(<const $param:ident: $ty:ty>)? ($self:ident $(, $arg:ident: $in:ty)*) $(-> $out:ty)? = $body:expr;)+) => {$(
         #[inline(always)]

@@ -19,7 +19,9 @@ pub use attention::{
     HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, Score, attend, attention_lines,
     load_key, move_values, store_key, store_kv,
 };
-pub use matmul::{PanelRun, Weights, matmul, matmul_f32, matmul_rows, matmul_rows_f32, panel_runs};
+pub use matmul::{
+    PANEL_TOKENS, PanelRun, Weights, matmul, matmul_f32, matmul_rows, matmul_rows_f32, panel_runs,
+};
 pub use matrix::MatrixMut;
 pub use neurons::{NeuronLayout, add_neurons, add_neurons_f32};
 pub use norm::{layer_norm, rms_norm};

@@ -1,16 +1,13 @@
 //! Weights and activations on the CPU.
 
 use firecrest_kernels::format::Format;
-use firecrest_kernels::ops::Weights;
+use firecrest_kernels::ops::{PANEL_TOKENS, Weights};
 
 use crate::weights::Bytes;
 
 /// Rows of weights in a task of many tokens. A multiple of the 16 rows of a panel; small enough that a preempted thread
 /// holds up the others only briefly.
 const GRAIN: usize = 64;
-
-/// Tokens from which on arithmetic bounds a product, not memory.
-const MANY_TOKENS: usize = 4;
 
 /// Bytes of weights in a task of few tokens, about: memory delivers long runs faster than short ones.
 const TASK_BYTES: usize = 128 << 10;
@@ -53,7 +50,7 @@ impl Matrix {
 
     /// How many of `rows` rows make a task of a product with so many tokens: of equal size, as many for each thread.
     pub(super) fn grain(&self, rows: usize, tokens: usize, threads: usize) -> usize {
-        if tokens >= MANY_TOKENS {
+        if tokens >= PANEL_TOKENS {
             return GRAIN;
         }
         let row_bytes = self.bytes.len() / self.rows.max(1);

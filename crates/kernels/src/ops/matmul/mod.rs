@@ -129,8 +129,8 @@ pub const fn panel_runs(columns: usize) -> usize {
 /// Bytes of each part of the rows that are asked for before they are needed: what memory delivers while it is waited for.
 const AHEAD: usize = 1024;
 
-/// Tokens from which on a panel is worth its unpacking.
-const PANEL_TOKENS: usize = 4;
+/// Tokens from which on a panel is worth its unpacking: arithmetic bounds a product then, not memory.
+pub const PANEL_TOKENS: usize = 4;
 
 /// `out = x · weightsᵀ` for 8-bit activations of `out.rows()` tokens.
 ///
