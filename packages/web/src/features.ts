@@ -1,3 +1,5 @@
+import { isNode } from './platform.js';
+
 /** A build of the module. */
 export type Variant =
   | 'relaxed-simd-threads'
@@ -61,8 +63,12 @@ export function choose(features: Features, threads: number): Variant {
   return wanted.find((variant) => BUILDS.includes(variant)) ?? 'scalar';
 }
 
-/** Threads that pay off: half of the logical processors, which are mostly two to a core, and at most 8. */
+/**
+ * Threads that pay off: half of the logical processors, which are mostly two to a core, and at most 8. One in Node, where
+ * a helper has been seen to sleep on while the worker waited for it (Node 20, every other time).
+ */
 export function defaultThreads(): number {
+  if (isNode) return 1;
   const processors = globalThis.navigator?.hardwareConcurrency ?? 2;
   return Math.max(1, Math.min(8, processors > 2 ? Math.floor(processors / 2) : processors));
 }
