@@ -64,11 +64,11 @@ export function choose(features: Features, threads: number): Variant {
 }
 
 /**
- * Threads that pay off: half of the logical processors, which are mostly two to a core, and at most 8. One in Node, where
- * a helper has been seen to sleep on while the worker waited for it (Node 20, every other time).
+ * Threads that pay off: half of the logical processors, which are mostly two to a core, and at most 8. One in Node before
+ * 22, whose first compiler makes wrong code of atomic operations: two threads wait for each other for ever.
  */
 export function defaultThreads(): number {
-  if (isNode) return 1;
+  if (isNode && Number.parseInt(process.versions.node) < 22) return 1;
   const processors = globalThis.navigator?.hardwareConcurrency ?? 2;
   return Math.max(1, Math.min(8, processors > 2 ? Math.floor(processors / 2) : processors));
 }
