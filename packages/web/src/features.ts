@@ -65,7 +65,7 @@ export function choose(features: Features, threads: number): Variant {
 
 /**
  * Threads that pay off: half of the logical processors, which are mostly two to a core, and at most 8. One in Node before
- * 22, whose first compiler makes wrong code of atomic operations: two threads wait for each other for ever.
+ * 22: two threads come to wait for each other for ever in what V8's first compiler makes of them there.
  */
 export function defaultThreads(): number {
   if (isNode && Number.parseInt(process.versions.node) < 22) return 1;

@@ -39,9 +39,9 @@ const SCREEN_PARTS: [usize; 6] = [32, 16, 12, 8, 6, 3];
 /// The least share of the largest logit, and of the 40 largest ones, that a screen has to find.
 const SCREEN_RECALL: f64 = 0.999;
 
-/// Named levels, the divergence in nats that the screen and as much again that the neurons may cause, and how much larger perplexity may be when measured on other
-/// text. Text of another kind than the calibration's has been seen to diverge more than twice as far, and perplexity to
-/// grow by about as much as the divergence: so a level may cause about half of what it promises.
+/// Named levels, the divergence in nats that the screen and as much again that the neurons may cause, and how much larger
+/// perplexity may be when measured on other text. Text of another kind than the calibration's has been seen to diverge more
+/// than twice as far, and perplexity to grow by about as much as the divergence: so both together stay below the promise.
 const LEVELS: [(&str, f64, f64); 2] = [("balanced", 0.0018, 1.01), ("fast", 0.018, 1.05)];
 
 /// Searches for a level whose perplexity has grown too much on text that it was not chosen by.
