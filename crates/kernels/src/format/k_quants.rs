@@ -362,9 +362,8 @@ fn scale_and_min_vectors<I: Isa>(isa: I, head: &[u8; 16]) -> (I::F32, I::F32) {
     const LOW_MASK: [u8; 64] = first_16([63, 63, 63, 63, 63, 63, 63, 63, 15, 0, 15, 0, 15, 0, 15, 0]);
     const HIGH_MASK: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0, 15, 0, 15, 0, 15]);
     const TOP_MASK: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 48, 48, 48, 48, 48, 48, 48, 48]);
-    let table = head.map(|byte| byte as i8);
-    let low = isa.lookup(&table, isa.load(&LOW));
-    let top = isa.shift_right::<2>(isa.lookup(&table, isa.load(&TOP)));
+    let low = isa.lookup(head, isa.load(&LOW));
+    let top = isa.shift_right::<2>(isa.lookup(head, isa.load(&TOP)));
     let high = isa.and(isa.shift_right::<4>(low), isa.load(&HIGH_MASK));
     let low = isa.or(isa.and(low, isa.load(&LOW_MASK)), high);
     let integers = isa.or(low, isa.and(top, isa.load(&TOP_MASK)));

@@ -38,6 +38,11 @@ impl Quant for Q4_0 {
     }
 
     #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        isa.load_f16_head_pairs::<18, false>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<18>(chunk, pair);
         isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b))
@@ -88,6 +93,11 @@ impl Quant for Q4_1 {
     }
 
     #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        isa.load_f16_head_pairs::<20, true>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<20>(chunk, pair);
         isa.load_nibbles(field::<4, 16, _>(a), field::<4, 16, _>(b))
@@ -132,6 +142,11 @@ impl Quant for Q5_0 {
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
         (isa.load_f16_heads::<22, false>(chunk), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        isa.load_f16_head_pairs::<22, false>(rows)
     }
 
     #[inline(always)]
@@ -180,6 +195,11 @@ impl Quant for Q5_1 {
     }
 
     #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        isa.load_f16_head_pairs::<24, true>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<24>(chunk, pair);
         let low = isa.load_nibbles(field::<8, 16, _>(a), field::<8, 16, _>(b));
@@ -221,6 +241,11 @@ impl Quant for Q8_0 {
     }
 
     #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        isa.load_f16_head_pairs::<34, false>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<34>(chunk, pair);
         isa.load_halves(field::<2, 32, _>(a), field::<2, 32, _>(b))
@@ -257,6 +282,11 @@ impl Quant for Q8_1 {
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
         (isa.load_f16_heads::<36, false>(chunk), isa.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        isa.load_f16_head_pairs::<36, false>(rows)
     }
 
     #[inline(always)]

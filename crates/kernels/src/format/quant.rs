@@ -102,6 +102,18 @@ pub trait Quant: Copy + Send + Sync + 'static {
         (isa.load_f32(&lanes), isa.splat(0.0))
     }
 
+    /// As [`Quant::scale_vectors`] with a [`Quant::GROUP`] of 32, for the first two groups of each of four rows: lanes
+    /// `4 * r ..` are scale, offset, scale, offset of row `r`. The rows have as many bytes as whole chunks.
+    #[inline(always)]
+    fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
+        let mut lanes = [0.0; 16];
+        for (lanes, row) in lanes.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+            let Scales { scale, offset } = Self::scales(row);
+            *lanes = [scale[0], offset[0], scale[1], offset[1]];
+        }
+        isa.load_f32(&lanes)
+    }
+
     /// As [`Quant::codes`], in a vector; past the end of the chunk anything. Formats whose products matter override
     /// this.
     #[inline(always)]

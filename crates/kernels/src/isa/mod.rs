@@ -153,7 +153,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// 16-bit words shifted left; the bits that leave a byte must be clear.
     fn shift_left<const BITS: i32>(self, v: Self::Bytes) -> Self::Bytes;
     /// `table[i]` for each byte `i`, which is below 16.
-    fn lookup(self, table: &[i8; 16], indices: Self::Bytes) -> Self::Bytes;
+    fn lookup(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes;
     /// Output vector `q` holds 4-byte group `q` of each of the 16 rows.
     #[inline(always)]
     fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) {
@@ -252,6 +252,21 @@ pub trait Isa: Copy + Send + Sync + 'static {
         }
         self.load_f16(&heads)
     }
+    /// As [`Isa::load_f16_heads`] of the first two blocks of each of four rows, of which there are two blocks at least:
+    /// lanes `4 * r ..` are of row `r`.
+    #[inline(always)]
+    fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> Self::F32 {
+        let mut heads = [0; 16];
+        for (heads, row) in heads.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+            for (head, block) in heads.as_chunks_mut::<2>().0.iter_mut().zip(row.as_chunks::<BLOCK>().0) {
+                head[0] = u16::from_le_bytes([block[0], block[1]]);
+                if TWO {
+                    head[1] = u16::from_le_bytes([block[2], block[3]]);
+                }
+            }
+        }
+        self.load_f16(&heads)
+    }
     /// One half-precision float, widened, in all lanes.
     #[inline(always)]
     fn splat_f16(self, bits: u16) -> Self::F32 {
@@ -332,6 +347,19 @@ pub trait Isa: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn sum4(self, v: [Self::F32; 4]) -> [f32; 4] {
         [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
+    /// The sums of lanes `4 * q .. 4 * q + 4`.
+    #[inline(always)]
+    fn sum_quarters(self, v: Self::F32) -> [f32; 4] {
+        let mut lanes = [0.0; 16];
+        self.store_f32(v, &mut lanes);
+        let quarters = lanes.as_chunks::<4>().0;
+        let mut sums = [0.0; 4];
+        for q in 0..4 {
+            let [a, b, c, d] = quarters[q];
+            sums[q] = (a + c) + (b + d);
+        }
+        sums
     }
     /// The largest lane.
     fn max_lane(self, v: Self::F32) -> f32;

@@ -134,7 +134,7 @@ macro_rules! isa_by_parts {
                 out
             }
             #[inline(always)]
-            fn lookup(self, table: &[i8; 16], indices: Self::Bytes) -> Self::Bytes {
+            fn lookup(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes {
                 let mut out = indices;
                 for i in 0..$n {
                     out[i] = self.lookup1(table, indices[i]);

@@ -75,8 +75,8 @@ impl $isa {
         fn shift_right_by1(self, v: v128, bits: u32) -> v128 = u16x8_shr(v, bits);
         fn shift_right1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shr(v, BITS as u32);
         fn shift_left1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shl(v, BITS as u32);
-        fn lookup1(self, table: &[i8; 16], indices: v128) -> v128 =
-            arithmetic::swizzle(self.load1(&table.map(|b| b as u8)), indices);
+        fn lookup1(self, table: &[u8; 16], indices: v128) -> v128 =
+            arithmetic::swizzle(self.load1(table), indices);
         fn expand_bits1(self, bits: u32, byte: u8) -> v128 = {
             let (a, b) = (bits as u8, (bits >> 8) as u8);
             let spread = u8x16(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
@@ -192,6 +192,18 @@ super::parts::isa_by_parts! {
         let mut heads = [self.splat1(0.0); 4];
         unrolled!(i in 0 1 2 3, {
             heads[i] = widen_finite_f16(u32x4(head(2 * i), head(2 * i + 1), 0, 0));
+        });
+        heads
+    }
+
+    #[inline(always)]
+    fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> Self::F32 {
+        let bytes = if TWO { 0xffff_ffff } else { 0xffff };
+        let mut heads = [self.splat1(0.0); 4];
+        unrolled!(r in 0 1 2 3, {
+            let row = &rows[r][..BLOCK + 4];
+            let head = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]) & bytes;
+            heads[r] = widen_finite_f16(u32x4(head(0), head(BLOCK), 0, 0));
         });
         heads
     }

@@ -68,8 +68,9 @@ macro_rules! avx512 {
                 };
                 fn load_spaced<const STRIDE: usize>(self, bytes: &[u8], at: usize) -> __m512i = {
                     let bytes = &bytes[at..][..3 * STRIDE + 16];
-                    if STRIDE.is_multiple_of(4) && STRIDE > 16 {
-                        // Two loads that overlap in the middle, and one permutation.
+                    if STRIDE.is_multiple_of(2) && STRIDE > 16 && 2 * STRIDE + 16 <= 64 {
+                        // Two loads and one permutation of words: the first load has the first and the third piece, the
+                        // second, which ends where the pieces end, the others.
                         let first = _mm512_loadu_si512(bytes.as_ptr().cast());
                         let second = _mm512_loadu_si512(bytes.as_ptr().add(3 * STRIDE + 16 - 64).cast());
                         let words = const { spaced_words(STRIDE) };
@@ -89,7 +90,7 @@ macro_rules! avx512 {
                 fn and(self, a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
                 fn or(self, a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
                 fn xor(self, a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
-                fn lookup(self, table: &[i8; 16], indices: __m512i) -> __m512i =
+                fn lookup(self, table: &[u8; 16], indices: __m512i) -> __m512i =
                     _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), indices);
                 fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) = transpose(rows, out);
 
@@ -124,11 +125,15 @@ macro_rules! avx512 {
                     let mask = if TWO { 0xffff } else { 0x5555 };
                     _mm512_maskz_cvtph_ps(mask, words)
                 };
+                fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> __m512 = {
+                    let mask = if TWO { 0xffff } else { 0x5555 };
+                    _mm512_maskz_cvtph_ps(mask, head_pairs::<BLOCK>(rows))
+                };
                 fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
                 fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> __m512 = {
                     let [a, b, c, d] = lanes.map(|lane| lane as i32);
                     let lanes = _mm512_set_epi32(d, d, d, d, c, c, c, c, b, b, b, b, a, a, a, a);
-                    _mm512_permutexvar_ps(lanes, _mm512_loadu_ps(from.as_ptr()))
+                    _mm512_permutexvar_ps(opaque(lanes), _mm512_loadu_ps(from.as_ptr()))
                 };
                 fn load_even(self, from: &[f32; 8]) -> __m512 =
                     _mm512_castsi512_ps(_mm512_cvtepu32_epi64(_mm256_loadu_si256(from.as_ptr().cast())));
@@ -167,6 +172,16 @@ macro_rules! avx512 {
                         _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
                         _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
                     );
+                    let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                    let mut sums = [0.0; 4];
+                    _mm_storeu_ps(sums.as_mut_ptr(), v);
+                    sums
+                };
+                fn sum_quarters(self, v: __m512) -> [f32; 4] = {
+                    // Transposed, so that a lane of each sum stands in each quarter.
+                    let lanes = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+                    let v = _mm512_permutexvar_ps(opaque(lanes), v);
                     let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
                     let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                     let mut sums = [0.0; 4];
@@ -222,34 +237,77 @@ avx512! { Avx512Vnni = "avx512", bias 128,
 #[inline(always)]
 unsafe fn heads<const BLOCK: usize>(chunk: &[u8]) -> __m256i {
     const { assert!(BLOCK >= 16 && BLOCK <= 36 && BLOCK.is_multiple_of(2)) };
-    let load = |at: usize| {
-        let bytes: &[u8; 64] =
-            chunk[at..].first_chunk().expect("a chunk is longer than the last load reaches");
-        // SAFETY: the caller's promise, and a whole array is read.
-        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-    };
     // SAFETY: the caller's promise.
     unsafe {
-        let permute = |lanes: &[i32; 16], first, second| {
-            _mm512_permutex2var_epi32(first, opaque(_mm512_loadu_si512(lanes.as_ptr().cast())), second)
-        };
         let words = if 3 * BLOCK + 4 <= 64 {
-            permute(&const { head_lanes::<4>(BLOCK, 0, [0, 4 * BLOCK]) }, load(0), load(4 * BLOCK))
+            let lanes = const { head_lanes::<4>(BLOCK, 0, [0, 4 * BLOCK]) };
+            permuted(&lanes, load_at(chunk, 0), load_at(chunk, 4 * BLOCK))
         } else {
             // The last load must not pass the end of the chunk, so it may begin before its blocks.
             let last = const { if 2 * BLOCK < 64 { 8 * BLOCK - 64 } else { 6 * BLOCK } };
-            let low = permute(&const { head_lanes::<2>(BLOCK, 0, [0, 2 * BLOCK]) }, load(0), load(2 * BLOCK));
+            let lanes = const { head_lanes::<2>(BLOCK, 0, [0, 2 * BLOCK]) };
+            let low = permuted(&lanes, load_at(chunk, 0), load_at(chunk, 2 * BLOCK));
             let lanes = const {
                 let last = if 2 * BLOCK < 64 { 8 * BLOCK - 64 } else { 6 * BLOCK };
                 head_lanes::<2>(BLOCK, 4, [4 * BLOCK, last])
             };
-            _mm512_mask_blend_epi32(0xf0, low, permute(&lanes, load(4 * BLOCK), load(last)))
+            let high = permuted(&lanes, load_at(chunk, 4 * BLOCK), load_at(chunk, last));
+            _mm512_mask_blend_epi32(0xf0, low, high)
         };
+        aligned_heads::<BLOCK>(words)
+    }
+}
+
+/// As [`heads`], for the first two blocks of each of four rows.
+///
+/// # Safety
+/// AVX-512 F must be there.
+#[inline(always)]
+unsafe fn head_pairs<const BLOCK: usize>(rows: [&[u8]; 4]) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // The words of both loads stand where they would if the second row followed on the first.
+        let lanes = const { head_lanes::<2>(BLOCK, 0, [0, 2 * BLOCK]) };
+        let low = permuted(&lanes, load_at(rows[0], 0), load_at(rows[1], 0));
+        let high = permuted(&lanes, load_at(rows[2], 0), load_at(rows[3], 0));
+        aligned_heads::<BLOCK>(_mm512_mask_blend_epi32(0xf0, low, high))
+    }
+}
+
+/// 64 bytes of a chunk, from `at` on.
+///
+/// # Safety
+/// AVX-512 F must be there.
+#[inline(always)]
+unsafe fn load_at(chunk: &[u8], at: usize) -> __m512i {
+    let bytes: &[u8; 64] = chunk[at..].first_chunk().expect("a chunk is longer than the last load reaches");
+    // SAFETY: the caller's promise, and a whole array is read.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// The words `lanes` of two vectors; those of the second count from 16.
+///
+/// # Safety
+/// AVX-512 F must be there.
+#[inline(always)]
+unsafe fn permuted(lanes: &[i32; 16], first: __m512i, second: __m512i) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_permutex2var_epi32(first, opaque(_mm512_loadu_si512(lanes.as_ptr().cast())), second) }
+}
+
+/// The first eight words, of which the odd ones are of blocks that begin in the middle of one, unless `BLOCK` is a
+/// multiple of 4.
+///
+/// # Safety
+/// AVX-512 VL must be there.
+#[inline(always)]
+unsafe fn aligned_heads<const BLOCK: usize>(words: __m512i) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
         let words = _mm512_castsi512_si256(words);
         if BLOCK.is_multiple_of(4) {
             words
         } else {
-            // Odd blocks begin in the middle of a word.
             _mm256_srlv_epi32(words, _mm256_set_epi32(16, 0, 16, 0, 16, 0, 16, 0))
         }
     }
@@ -270,14 +328,14 @@ const fn head_lanes<const PER_LOAD: usize>(block: usize, first: usize, starts: [
 }
 
 /// The words of four times 16 bytes, `stride` apart, in two loads of which the second ends where they end. Its words
-/// count from 16.
+/// count from 16. Pieces that are an even number apart are a whole number of words apart.
 const fn spaced_words(stride: usize) -> [i32; 16] {
     let second = 3 * stride + 16 - 64;
     let mut words = [0; 16];
     let mut i = 0;
     while i < 16 {
-        let byte = i / 4 * stride + i % 4 * 4;
-        words[i] = if byte < 64 { byte / 4 } else { 16 + (byte - second) / 4 } as i32;
+        let (piece, byte) = (i / 4, i / 4 * stride + i % 4 * 4);
+        words[i] = if piece % 2 == 0 { byte / 4 } else { 16 + (byte - second) / 4 } as i32;
         i += 1;
     }
     words

@@ -10,6 +10,9 @@ use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 /// The most bytes that a chunk of any format has.
 const MAX_CHUNK_BYTES: usize = 292;
 
+/// Weights of a last chunk that has a way of its own: a quarter of one, which small models have in most of their matrices.
+const PAIR: usize = 64;
+
 /// Bytes of a row that are asked for before its turn comes, where rows do not follow one another: what comes after
 /// them, the processor fetches by itself.
 const ROW_AHEAD: usize = 512;
@@ -43,6 +46,26 @@ impl<I: Isa> Sums<I> {
     }
 }
 
+/// What the scales and offsets of a [`PAIR`] are multiplied with, as [`Quant::pair_scales`] has them: once for all rows.
+struct PairFactors<I: Isa> {
+    scale: I::F32,
+    offset: I::F32,
+}
+
+impl<I: Isa> PairFactors<I> {
+    #[inline(always)]
+    fn new(isa: I, x: &QuantizedChunk, zero: u8) -> Self {
+        let ([a, b, ..], [sum_a, sum_b, ..]) = (x.scale, x.sum);
+        let zero = -f32::from(zero);
+        let four = |quarter: [f32; 4]| {
+            let mut lanes = [0.0; 16];
+            lanes.as_chunks_mut::<4>().0.fill(quarter);
+            isa.load_f32(&lanes)
+        };
+        Self { scale: four([a, 0.0, b, 0.0]), offset: four([zero * sum_a, sum_a, zero * sum_b, sum_b]) }
+    }
+}
+
 impl<'a, Q: Quant> MatVec<'a, Q> {
     /// Bytes of a whole chunk.
     const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
@@ -67,6 +90,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         columns: usize,
         ahead: Option<usize>,
         x: &[QuantizedChunk],
+        pair: Option<&PairFactors<I>>,
         out: &mut [f32; R],
     ) {
         let full = columns / CHUNK;
@@ -109,7 +133,10 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                     isa.prefetch(rows[r], ahead + start);
                 });
             }
-            Self::chunk(isa, chunk, rest, &x[full], &mut sums);
+            match pair {
+                Some(factors) => Self::pair(isa, chunk, &x[full], factors, &mut sums, out),
+                None => Self::chunk(isa, chunk, rest, &x[full], &mut sums),
+            }
         }
         let mut totals = [isa.splat(0.0); R];
         unrolled!(r < R, {
@@ -118,10 +145,13 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let (fours, rest) = totals.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
         for (totals, out) in fours.iter().zip(out_fours) {
-            *out = isa.sum4(*totals);
+            let sums = isa.sum4(*totals);
+            for r in 0..4 {
+                out[r] += sums[r];
+            }
         }
         for (total, out) in rest.iter().zip(out_rest) {
-            *out = isa.sum(*total);
+            *out += isa.sum(*total);
         }
     }
 
@@ -164,6 +194,43 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         Self::half(isa, &chunk, 0, x, &scales, sums);
         if len > CHUNK / 2 {
             Self::half(isa, &chunk, 1, x, &scales, sums);
+        }
+    }
+
+    /// As [`Self::chunk`], for just [`PAIR`] weights. What offsets add goes to `out`.
+    #[inline(always)]
+    fn pair<I: Isa, const R: usize>(
+        isa: I,
+        chunk: [&[u8]; R],
+        x: &QuantizedChunk,
+        factors: &PairFactors<I>,
+        sums: &mut [Sums<I>; R],
+        out: &mut [f32; R],
+    ) {
+        let x = isa.load(&x.codes[0]);
+        for first in (0..R).step_by(4) {
+            let mut four = [chunk[first]; 4];
+            for i in 0..4.min(R) {
+                four[i] = chunk[first + i];
+            }
+            let pairs = Q::pair_scales(isa, four);
+            let mut scales = [0.0; 16];
+            isa.store_f32(isa.mul(pairs, factors.scale), &mut scales);
+            if Q::OFFSET || bias_and_zero::<I, Q>().1 > 0 {
+                let offsets = isa.sum_quarters(isa.mul(pairs, factors.offset));
+                for i in 0..4.min(R) {
+                    out[first + i] += offsets[i];
+                }
+            }
+            unrolled!(i in 0 1 2 3, {
+                if i < R {
+                    let codes = biased::<I, Q>(isa, Q::unpack(isa, four[i], 0));
+                    let products = isa.to_f32(isa.dot_all(range::<I, Q>(), [codes], [x]));
+                    let scale = isa.spread(&scales, [4 * i, 4 * i, 4 * i + 2, 4 * i + 2]);
+                    let sum = &mut sums[first + i].products;
+                    *sum = isa.mul_add(products, scale, *sum);
+                }
+            });
         }
     }
 
@@ -210,6 +277,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         out: &mut [f32],
     ) {
         let parts = Parts::<R>::new(out.len());
+        let has_pair = const { Q::FORMAT.block_len() == 32 } && weights.columns % CHUNK == PAIR;
+        let pair = x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, bias_and_zero::<I, Q>().1));
         for step in parts.steps() {
             let at = parts.rows(step);
             let mut rows = [&[][..]; R];
@@ -221,7 +290,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             }
             let ahead = selected.is_none().then(|| parts.ahead(step, weights.row_bytes));
             let mut sums = [0.0; R];
-            Self::rows(isa, rows, weights.columns, ahead, x, &mut sums);
+            Self::rows(isa, rows, weights.columns, ahead, x, pair.as_ref(), &mut sums);
             for r in 0..R {
                 out[at[r]] = sums[r];
             }
