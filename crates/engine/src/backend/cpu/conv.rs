@@ -5,7 +5,6 @@
 
 use std::io::{self, Read, Write};
 
-use super::kv::filled;
 use super::{Buffer, Cpu};
 
 /// Positions that are kept in full.
@@ -28,6 +27,12 @@ pub(crate) struct ConvCache {
     marks: Vec<f32>,
     /// Whether a mark is set.
     marked: Vec<bool>,
+}
+
+/// `len` times `zero`, or `None` where the memory cannot be had.
+fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
+    Vec::<T>::new().try_reserve_exact(len).ok()?;
+    Some(vec![zero; len])
 }
 
 impl ConvCache {

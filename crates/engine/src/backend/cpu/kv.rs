@@ -171,12 +171,6 @@ impl<T: Element + Default> Store<T> {
     }
 }
 
-/// `len` times `zero`, or `None` where the memory cannot be had.
-pub(super) fn filled<T: Clone>(zero: T, len: usize) -> Option<Vec<T>> {
-    Vec::<T>::new().try_reserve_exact(len).ok()?;
-    Some(vec![zero; len])
-}
-
 /// Part `i` of `len` elements; empty where the format has no such data.
 fn part<T>(all: &[T], len: usize, i: usize) -> &[T] {
     if all.is_empty() { all } else { &all[i * len..(i + 1) * len] }
