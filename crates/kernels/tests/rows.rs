@@ -32,7 +32,12 @@ fn quantized(isa: IsaKind, x: &[f32]) -> Vec<QuantizedChunk> {
 fn some_rows_are_bit_for_bit_those_of_all() {
     let mut random = Random::new(1);
     for &format in Format::ALL {
-        for columns in [format.block_len().max(64), 256 + format.block_len().max(32), 768] {
+        for columns in [
+            format.block_len().max(64),
+            256 + format.block_len().max(32),
+            320usize.next_multiple_of(format.block_len()),
+            768,
+        ] {
             if columns % format.block_len() != 0 {
                 continue;
             }

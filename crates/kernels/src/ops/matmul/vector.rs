@@ -210,8 +210,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let x = isa.load(&x.codes[0]);
         for first in (0..R).step_by(4) {
             let mut four = [chunk[first]; 4];
-            for i in 0..4.min(R) {
-                four[i] = chunk[first + i];
+            for (row, chunk) in four.iter_mut().zip(&chunk[first..]) {
+                *row = chunk;
             }
             let pairs = Q::pair_scales(isa, four);
             let mut scales = [0.0; 16];
