@@ -194,23 +194,29 @@ pub trait Isa: Copy + Send + Sync + 'static {
         });
         sum
     }
-    /// For each of `T` tokens, in each lane the products of its bytes of all `lines` with the token's four of that line.
+    /// For each of `P` panels and `T` tokens, in each lane the products of its bytes of all the panel's lines with the
+    /// token's four of that line.
     #[inline(always)]
-    fn dot_lines<const N: usize, const T: usize>(
+    fn dot_lines<const N: usize, const T: usize, const P: usize>(
         self,
         range: CodeRange,
-        lines: &[[u8; 64]; N],
+        lines: [&[[u8; 64]; N]; P],
         x: [&[[u8; 4]; N]; T],
-    ) -> [Self::I32; T] {
-        let mut sums = [self.splat_i32(0); T];
+    ) -> [[Self::I32; T]; P] {
+        let mut sums = [[self.splat_i32(0); T]; P];
         for q in 0..N {
-            let line = self.load(&lines[q]);
+            let mut line = [self.splat_byte(0); P];
+            unrolled!(p < P, {
+                line[p] = self.load(&lines[p][q]);
+            });
             unrolled!(t < T, {
                 let x = self.splat4(&x[t][q]);
-                sums[t] = match range {
-                    CodeRange::Signed => self.dot_signed(sums[t], line, x),
-                    CodeRange::Nibble | CodeRange::Unsigned => self.dot_unsigned(sums[t], line, x),
-                };
+                unrolled!(p < P, {
+                    sums[p][t] = match range {
+                        CodeRange::Signed => self.dot_signed(sums[p][t], line[p], x),
+                        CodeRange::Nibble | CodeRange::Unsigned => self.dot_unsigned(sums[p][t], line[p], x),
+                    };
+                });
             });
         }
         sums
@@ -363,6 +369,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
     }
     /// The largest lane.
     fn max_lane(self, v: Self::F32) -> f32;
+    /// The largest lanes of four vectors.
+    #[inline(always)]
+    fn max_lane4(self, v: [Self::F32; 4]) -> [f32; 4] {
+        [self.max_lane(v[0]), self.max_lane(v[1]), self.max_lane(v[2]), self.max_lane(v[3])]
+    }
 }
 
 macro_rules! kinds {

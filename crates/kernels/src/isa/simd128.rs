@@ -142,30 +142,34 @@ super::parts::isa_by_parts! {
 
     /// Quad by quad: what it has of each token is spread once for all registers of a line.
     #[inline(always)]
-    fn dot_lines<const N: usize, const T: usize>(
+    fn dot_lines<const N: usize, const T: usize, const P: usize>(
         self,
         range: CodeRange,
-        lines: &[[u8; 64]; N],
+        lines: [&[[u8; 64]; N]; P],
         x: [&[[u8; 4]; N]; T],
-    ) -> [Self::I32; T] {
+    ) -> [[Self::I32; T]; P] {
         const { assert!(N <= 8, "sums of nibbles would overflow") };
         let zero = self.splat_i321(0);
-        let mut sums = [[zero; 4]; T];
+        let mut sums = [[[zero; 4]; T]; P];
         for q in 0..N {
             let mut quads = [arithmetic::operand(range, zero); T];
             unrolled!(t < T, {
                 quads[t] = arithmetic::operand(range, self.splat41(x[t][q]));
             });
             unrolled!(i in 0 1 2 3, {
-                let line = self.load1(Self::part(&lines[q], i));
-                unrolled!(t < T, {
-                    sums[t][i] = arithmetic::step(range, sums[t][i], line, quads[t]);
+                unrolled!(p < P, {
+                    let line = self.load1(Self::part(&lines[p][q], i));
+                    unrolled!(t < T, {
+                        sums[p][t][i] = arithmetic::step(range, sums[p][t][i], line, quads[t]);
+                    });
                 });
             });
         }
         unrolled!(t < T, {
             unrolled!(i in 0 1 2 3, {
-                sums[t][i] = arithmetic::finish(range, sums[t][i]);
+                unrolled!(p < P, {
+                    sums[p][t][i] = arithmetic::finish(range, sums[p][t][i]);
+                });
             });
         });
         sums

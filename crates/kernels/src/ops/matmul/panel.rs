@@ -111,27 +111,29 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: b
         let mut t = 0;
         while t + I::TOKENS <= tokens {
             match I::TOKENS {
-                1 => self.tile::<I, 1>(isa, t),
-                2 => self.tile::<I, 2>(isa, t),
-                4 => self.tile::<I, 4>(isa, t),
-                _ => self.tile::<I, 12>(isa, t),
+                1 => self.tile::<I, 1, 1>(isa, t),
+                2 => self.tile::<I, 2, 1>(isa, t),
+                4 => self.tile::<I, 4, 1>(isa, t),
+                // Groups of 16 have twice the scales: there, two panels share what is loaded of a token.
+                _ if GROUP == 16 => (t..t + 12).step_by(6).for_each(|t| self.tile::<I, 6, 2>(isa, t)),
+                _ => self.tile::<I, 12, 1>(isa, t),
             }
             t += I::TOKENS;
         }
         while I::TOKENS > 4 && t + 4 <= tokens {
-            self.tile::<I, 4>(isa, t);
+            self.tile::<I, 4, 1>(isa, t);
             t += 4;
         }
         if I::TOKENS == 2 {
             if t < tokens {
                 // With the one before once more, rather than with code for one alone: there are enough of them.
                 const { assert!(super::PANEL_TOKENS >= 2) };
-                self.tile::<I, 2>(isa, tokens - 2);
+                self.tile::<I, 2, 1>(isa, tokens - 2);
             }
             return;
         }
         while t < tokens {
-            self.tile::<I, 1>(isa, t);
+            self.tile::<I, 1, 1>(isa, t);
             t += 1;
         }
     }
@@ -146,17 +148,20 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: b
         (false, false) => CodeRange::Unsigned,
     };
 
-    /// The products of `N` lines of a run, the `part`-th of them, with what each token has at pair `pair` of chunk `c`,
+    /// The products of `N` lines of each run, the `part`-th of them, with what each token has at pair `pair` of chunk `c`,
     /// its `at`-th `N` quads.
     #[inline(always)]
-    fn sums<I: Isa, const T: usize, const N: usize>(
+    fn sums<I: Isa, const T: usize, const P: usize, const N: usize>(
         isa: I,
-        lines: &[[u8; 64]; 8],
+        runs: &[&PanelRun; P],
         part: usize,
         tokens: &[&[QuantizedChunk]; T],
         [c, pair, at]: [usize; 3],
-    ) -> [I::I32; T] {
-        let lines = &lines.as_chunks::<N>().0[part];
+    ) -> [[I::I32; T]; P] {
+        let mut lines = [&[[0; 64]; N]; P];
+        unrolled!(p < P, {
+            lines[p] = &runs[p].codes.as_chunks::<N>().0[part];
+        });
         let mut quads = [&[[0; 4]; N]; T];
         unrolled!(t < T, {
             quads[t] = &tokens[t][c].codes[pair].as_chunks::<4>().0.as_chunks::<N>().0[at];
@@ -164,62 +169,88 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: b
         isa.dot_lines(Self::RANGE, lines, quads)
     }
 
-    /// All panels times `T` tokens from `first` on.
+    /// All panels, `P` at a time, times `T` tokens from `first` on.
     #[inline(always)]
-    fn tile<I: Isa, const T: usize>(&mut self, isa: I, first: usize) {
+    fn tile<I: Isa, const T: usize, const P: usize>(&mut self, isa: I, first: usize) {
         let mut tokens = [&[][..]; T];
         for t in 0..T {
             tokens[t] = &self.x[(first + t) * self.stride..][..self.stride];
         }
-        for (i, panel) in self.panels.chunks_exact(self.runs).enumerate() {
-            Self::panel(isa, panel, &tokens, &mut self.out, first, i * ROWS);
+        let mut groups = self.panels.chunks_exact(P * self.runs);
+        let mut column = 0;
+        for group in &mut groups {
+            let mut panels = [&[][..]; P];
+            for p in 0..P {
+                panels[p] = &group[p * self.runs..][..self.runs];
+            }
+            Self::panels(isa, panels, &tokens, &mut self.out, first, column);
+            column += P * ROWS;
+        }
+        for panel in groups.remainder().chunks_exact(self.runs) {
+            Self::panels(isa, [panel], &tokens, &mut self.out, first, column);
+            column += ROWS;
         }
     }
 
-    /// A panel times `T` tokens, into rows `first ..` and columns `column ..` of `out`.
+    /// `P` panels of the same length times `T` tokens, into rows `first ..` and columns `column ..` of `out`.
     #[inline(always)]
-    fn panel<I: Isa, const T: usize>(
+    fn panels<I: Isa, const T: usize, const P: usize>(
         isa: I,
-        panel: &[PanelRun],
+        panels: [&[PanelRun]; P],
         tokens: &[&[QuantizedChunk]; T],
         out: &mut MatrixMut<'_>,
         first: usize,
         column: usize,
     ) {
-        let mut acc = [isa.splat(0.0); T];
-        for (c, runs) in panel.chunks(CHUNK / 32).enumerate() {
-            for (g, run) in runs.iter().enumerate() {
+        let mut acc = [[isa.splat(0.0); T]; P];
+        for (c, first_runs) in panels[0].chunks(CHUNK / 32).enumerate() {
+            let mut chunk = [first_runs; P];
+            for p in 1..P {
+                chunk[p] = &panels[p][c * (CHUNK / 32)..][..first_runs.len()];
+            }
+            for (g, first_run) in first_runs.iter().enumerate() {
+                let mut runs = [first_run; P];
+                for p in 1..P {
+                    runs[p] = &chunk[p][g];
+                }
                 let groups = 32 / GROUP;
                 for part in 0..groups {
                     let at = groups * (g % 2) + part;
                     let sums = if GROUP == 16 {
-                        Self::sums::<I, T, 4>(isa, &run.codes, part, tokens, [c, g / 2, at])
+                        Self::sums::<I, T, P, 4>(isa, &runs, part, tokens, [c, g / 2, at])
                     } else {
-                        Self::sums::<I, T, 8>(isa, &run.codes, part, tokens, [c, g / 2, at])
+                        Self::sums::<I, T, P, 8>(isa, &runs, part, tokens, [c, g / 2, at])
                     };
                     let at = groups * g + part;
-                    let (scale, offset) = (isa.load_f32(&run.scale[part]), isa.load_f32(&run.offset[part]));
-                    unrolled!(t < T, {
-                        let x = &tokens[t][c];
-                        let x_sum = if GROUP == 16 { x.half_sum[at] } else { x.sum[at] };
-                        let scale = isa.mul(scale, isa.splat(x.scale[g]));
-                        acc[t] = isa.mul_add(isa.to_f32(sums[t]), scale, acc[t]);
-                        if OFFSET {
-                            acc[t] = isa.mul_add(offset, isa.splat(x_sum), acc[t]);
-                        }
+                    unrolled!(p < P, {
+                        let scale = isa.load_f32(&runs[p].scale[part]);
+                        let offset = isa.load_f32(&runs[p].offset[part]);
+                        unrolled!(t < T, {
+                            let x = &tokens[t][c];
+                            let x_sum = if GROUP == 16 { x.half_sum[at] } else { x.sum[at] };
+                            let scale = isa.mul(scale, isa.splat(x.scale[g]));
+                            acc[p][t] = isa.mul_add(isa.to_f32(sums[p][t]), scale, acc[p][t]);
+                            if OFFSET {
+                                acc[p][t] = isa.mul_add(offset, isa.splat(x_sum), acc[p][t]);
+                            }
+                        });
                     });
                 }
             }
         }
         for t in 0..T {
-            let row = &mut out.row_mut(first + t)[column..];
-            if let Some(line) = row.first_chunk_mut::<ROWS>() {
-                isa.store_f32(acc[t], line);
-            } else {
-                let mut line = [0.0; ROWS];
-                isa.store_f32(acc[t], &mut line);
-                let len = row.len();
-                row.copy_from_slice(&line[..len]);
+            let row = out.row_mut(first + t);
+            for p in 0..P {
+                let at = (column + p * ROWS).min(row.len());
+                let row = &mut row[at..];
+                if let Some(line) = row.first_chunk_mut::<ROWS>() {
+                    isa.store_f32(acc[p][t], line);
+                } else {
+                    let mut line = [0.0; ROWS];
+                    isa.store_f32(acc[p][t], &mut line);
+                    let len = row.len();
+                    row.copy_from_slice(&line[..len]);
+                }
             }
         }
     }
