@@ -91,7 +91,7 @@ impl<T: Element> Op for Attend<'_, T> {
         let mut t = 0;
         if I::TOKENS >= QUERIES {
             while t + QUERIES <= tokens {
-                self.queries::<I, QUERIES, 1, 2>(isa, t);
+                self.queries::<I, QUERIES, 2, 2>(isa, t);
                 t += QUERIES;
             }
         }
