@@ -243,6 +243,12 @@ fn activations() {
             let mut gated = x.clone();
             let up: Vec<f32> = x.iter().map(|x| 1.0 - x).collect();
             activate_gated(isa, activation, &mut gated, &up);
+            let bias: Vec<f32> = (0..100).map(|i| i as f32 / 64.0).collect();
+            let mut want: Vec<f32> = x.iter().zip(bias.iter().cycle()).map(|(x, bias)| x + bias).collect();
+            activate(isa, activation, &mut want);
+            let mut rows = x.clone();
+            activate_rows(isa, activation, Some(&bias), MatrixMut::new(&mut rows, bias.len()));
+            assert_eq!(rows, want, "{isa} {activation:?}");
             for i in 0..x.len() {
                 let want = reference(activation, f64::from(x[i]));
                 let error = (f64::from(got[i]) - want).abs();

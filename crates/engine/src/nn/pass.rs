@@ -217,8 +217,7 @@ fn ffn(spec: &FfnSpec, weights: &LayerWeights, cpu: &mut Cpu, buffers: &mut Buff
         }
         (FfnSpec::Plain { activation, .. }, FfnWeights::Plain { up, down }) => {
             let Buffers { x, delta, hidden, .. } = buffers;
-            cpu.project(Input { x, norm }, &mut [up.onto(hidden)]);
-            cpu.activate(*activation, hidden);
+            cpu.project_activated(Input { x, norm }, *activation, &mut [up.onto(hidden)]);
             cpu.project(Input { x: hidden, norm: None }, &mut [down.onto(delta)]);
             0
         }

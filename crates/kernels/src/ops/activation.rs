@@ -1,5 +1,6 @@
 //! Activation functions of feed-forward layers.
 
+use super::MatrixMut;
 use super::math::{erf, exp, sigmoid};
 use crate::isa::{Isa, IsaKind, Op};
 
@@ -59,6 +60,38 @@ pub fn activate(isa: IsaKind, activation: Activation, x: &mut [f32]) {
 pub fn activate_gated(isa: IsaKind, activation: Activation, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len());
     isa.run(Activate { activation, x: gate, up: Some(up) });
+}
+
+/// `x[t] = activation(x[t] + bias)` for each row of `x`.
+///
+/// Panics if there is a `bias` of another length than rows have.
+pub fn activate_rows(isa: IsaKind, activation: Activation, bias: Option<&[f32]>, x: MatrixMut<'_>) {
+    assert!(bias.is_none_or(|bias| bias.len() == x.columns()));
+    isa.run(ActivateRows { activation, bias, x });
+}
+
+struct ActivateRows<'a> {
+    activation: Activation,
+    bias: Option<&'a [f32]>,
+    x: MatrixMut<'a>,
+}
+
+impl Op for ActivateRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self { activation, bias, mut x } = self;
+        for t in 0..x.rows() {
+            let row = x.row_mut(t);
+            if let Some(bias) = bias {
+                row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+            }
+            if activation != Activation::Identity {
+                Activate { activation, x: row, up: None }.eval(isa);
+            }
+        }
+    }
 }
 
 struct Activate<'a> {

@@ -14,7 +14,7 @@ mod probe;
 mod quantized;
 mod rope;
 
-pub use activation::{Activation, activate, activate_gated};
+pub use activation::{Activation, activate, activate_gated, activate_rows};
 pub use attention::{
     HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, Score, attend, attention_lines,
     load_key, move_values, store_key, store_kv,

@@ -83,28 +83,39 @@ impl Op for Quantize<'_> {
     }
 }
 
+/// Four runs of 32 at a time, whose largest values and sums are found together.
 #[inline(always)]
 fn quantize_chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut QuantizedChunk) {
-    for run in 0..CHUNK / 32 {
-        let halves = x.as_chunks::<16>().0;
-        let (a, b) = (isa.load_f32(&halves[2 * run]), isa.load_f32(&halves[2 * run + 1]));
-        let largest = isa.max_lane(isa.max(isa.abs(a), isa.abs(b)));
+    let zero = isa.splat(0.0);
+    for (four, lines) in x.as_chunks::<16>().0.as_chunks::<8>().0.iter().enumerate() {
+        let (mut a, mut b, mut sizes) = ([zero; 4], [zero; 4], [zero; 4]);
+        for r in 0..4 {
+            (a[r], b[r]) = (isa.load_f32(&lines[2 * r]), isa.load_f32(&lines[2 * r + 1]));
+            sizes[r] = isa.max(isa.abs(a[r]), isa.abs(b[r]));
+        }
+        let largest = isa.max_lane4(sizes);
         // The reciprocal of a subnormal is infinite; such activations are as good as zero.
-        let scale = if largest > 1e-30 { largest / 127.0 } else { 0.0 };
-        let inverse = isa.splat(if largest > 1e-30 { 127.0 / largest } else { 0.0 });
-        let (a, b) = (isa.round(isa.mul(a, inverse)), isa.round(isa.mul(b, inverse)));
-
-        let mut codes = [[0; 16]; 2];
-        isa.store_i8(a, &mut codes[0]);
-        isa.store_i8(b, &mut codes[1]);
-        let bytes = out.codes[run / 2].as_chunks_mut::<16>().0;
-        bytes[run % 2 * 2] = codes[0].map(|c| c as u8);
-        bytes[run % 2 * 2 + 1] = codes[1].map(|c| c as u8);
-
-        let (sum_a, sum_b) = (scale * isa.sum(a), scale * isa.sum(b));
-        out.scale[run] = scale;
-        out.sum[run] = sum_a + sum_b;
-        out.half_sum[2 * run] = sum_a;
-        out.half_sum[2 * run + 1] = sum_b;
+        let scale = largest.map(|largest| if largest > 1e-30 { largest / 127.0 } else { 0.0 });
+        let inverse = largest.map(|largest| if largest > 1e-30 { 127.0 / largest } else { 0.0 });
+        let runs = out.codes.as_flattened_mut().as_chunks_mut::<32>().0;
+        for r in 0..4 {
+            let inverse = isa.splat(inverse[r]);
+            (a[r], b[r]) = (isa.round(isa.mul(a[r], inverse)), isa.round(isa.mul(b[r], inverse)));
+            let mut codes = [[0; 16]; 2];
+            isa.store_i8(a[r], &mut codes[0]);
+            isa.store_i8(b[r], &mut codes[1]);
+            let halves = runs[4 * four + r].as_chunks_mut::<16>().0;
+            halves[0] = codes[0].map(|c| c as u8);
+            halves[1] = codes[1].map(|c| c as u8);
+        }
+        let (sums_a, sums_b) = (isa.sum4(a), isa.sum4(b));
+        for r in 0..4 {
+            let run = 4 * four + r;
+            let (sum_a, sum_b) = (scale[r] * sums_a[r], scale[r] * sums_b[r]);
+            out.scale[run] = scale[r];
+            out.sum[run] = sum_a + sum_b;
+            out.half_sum[2 * run] = sum_a;
+            out.half_sum[2 * run + 1] = sum_b;
+        }
     }
 }

@@ -226,6 +226,16 @@ impl Cpu {
 
     /// Several products of one input.
     pub(crate) fn project(&mut self, input: Input<'_>, outputs: &mut [Output<'_>]) {
+        self.project_activated(input, Activation::Identity, outputs);
+    }
+
+    /// As [`Cpu::project`], with an activation function of all the outputs.
+    pub(crate) fn project_activated(
+        &mut self,
+        input: Input<'_>,
+        activation: Activation,
+        outputs: &mut [Output<'_>],
+    ) {
         let (tokens, threads) = (input.x.tokens(), self.threads());
         for output in outputs.iter_mut() {
             output.out.reshape(tokens, output.matrix.rows());
@@ -242,10 +252,8 @@ impl Cpu {
         self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, mut out| {
             let (matrix, bias) = matrices[i];
             product.compute(matrix, rows.clone(), out.reborrow(), &mut worker.panel);
-            if let Some(bias) = bias {
-                for t in 0..tokens {
-                    out.row_mut(t).iter_mut().zip(&bias[rows.clone()]).for_each(|(x, b)| *x += b);
-                }
+            if bias.is_some() || activation != Activation::Identity {
+                ops::activate_rows(product.isa, activation, bias.map(|bias| &bias[rows]), out);
             }
         });
     }

@@ -170,8 +170,7 @@ fn ffn(spec: EncoderFfn, layer: &EncoderLayer, cpu: &mut Cpu, buffers: &mut Buff
             cpu.activate_gated(activation, hidden, up);
         }
         (EncoderFfn::Plain { activation, .. } | EncoderFfn::Gated { activation, .. }, _) => {
-            cpu.project(input, &mut [layer.up.onto(hidden)]);
-            cpu.activate(activation, hidden);
+            cpu.project_activated(input, activation, &mut [layer.up.onto(hidden)]);
         }
     }
     cpu.project(Input { x: hidden, norm: None }, &mut [layer.down.onto(delta)]);

@@ -189,6 +189,21 @@ macro_rules! avx512 {
                     sums
                 };
                 fn max_lane(self, v: __m512) -> f32 = _mm512_reduce_max_ps(v);
+                fn max_lane4(self, v: [__m512; 4]) -> [f32; 4] = {
+                    // As in `sum4`.
+                    let [a, b, c, d] = v;
+                    let ab = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                    let cd = _mm512_max_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                    let v = _mm512_max_ps(
+                        _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                        _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                    );
+                    let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                    let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                    let mut largest = [0.0; 4];
+                    _mm_storeu_ps(largest.as_mut_ptr(), v);
+                    largest
+                };
             }
 
             // The shift intrinsics take a type of their own for the constant.
