@@ -1,7 +1,10 @@
 //! `cargo xtask web`: the demo page, built and served. `cargo xtask test-web`: the package in Node and in Chromium.
 
+use std::fs;
+use std::path::PathBuf;
+
 use crate::setup;
-use crate::shell::{Failure, Result, Run, cargo, command, find, step};
+use crate::shell::{Failure, Result, Run, cargo, command, find, step, target_dir};
 use crate::wasm::{self, PACKAGE};
 
 /// Builds everything and serves the demo page until it is interrupted; `--no-build` serves what was built.
@@ -55,9 +58,41 @@ fn classes() -> Result {
         .run()
 }
 
-/// Measures Firecrest and wllama in one Chromium, turn by turn, with the test model and those that are named.
+/// What embeddings are compared with, by names and versions on npm. All of what the former depends on would be hundreds of
+/// megabytes, most of it for Node; a page takes the scripts of these two.
+const PEERS: [(&str, &str); 2] =
+    [("@huggingface/transformers", "4.3.1"), ("onnxruntime-web", "1.31.0-dev.20260914-8d85527a0")];
+
+/// Measures Firecrest and its peers in one Chromium, turn by turn, with the test model and those that are named.
 pub(crate) fn bench(options: &[String]) -> Result {
     let model = setup::test_model().map_err(Failure::new)?;
     step("get npm packages", wasm::npm_packages)?;
-    command("node", "bench/bench.mjs").current_dir(PACKAGE).arg(model).args(options).run()
+    let mut bench = command("node", "bench/bench.mjs");
+    bench.current_dir(PACKAGE).arg(model).args(options);
+    if options.iter().any(|option| option.starts_with("--embed")) {
+        bench.arg("--tokenizer").arg(setup::test_embedder().map_err(Failure::new)?);
+        bench.arg("--peers").arg(step("get transformers.js", peers)?);
+    }
+    bench.run()
+}
+
+/// Returns the folder that has [`PEERS`] in `node_modules`.
+fn peers() -> Result<PathBuf> {
+    let folder = target_dir()?.join("peers/web");
+    for (name, version) in PEERS {
+        let package = folder.join("node_modules").join(name);
+        let right = |text: String| text.contains(&format!("\"version\": \"{version}\""));
+        if fs::read_to_string(package.join("package.json")).is_ok_and(right) {
+            continue;
+        }
+        fs::create_dir_all(&package).map_err(Failure::at(&package))?;
+        let archive = command("npm", "pack --silent --pack-destination")
+            .arg(&folder)
+            .arg(format!("{name}@{version}"))
+            .text()?;
+        let archive = folder.join(archive.trim());
+        command("tar", "--strip-components=1 -xzf").arg(&archive).arg("-C").arg(&package).run()?;
+        fs::remove_file(&archive).map_err(Failure::at(&archive))?;
+    }
+    Ok(folder)
 }
