@@ -1,7 +1,7 @@
 //! `cargo xtask web`: the demo page, built and served. `cargo xtask test-web`: the package in Node and in Chromium.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::setup;
 use crate::shell::{Failure, Result, Run, cargo, command, find, step, target_dir};
@@ -21,7 +21,7 @@ pub(crate) fn serve(options: &[String]) -> Result {
 pub(crate) fn test() -> Result {
     let model = setup::test_model().map_err(Failure::new)?;
     step("get npm packages", wasm::npm_packages)?;
-    step("classes in Node", classes)?;
+    step("classes in Node", || classes(None))?;
     // Node 20 has relaxed SIMD behind a flag, which later ones do not know.
     let flag = "--experimental-wasm-relaxed-simd";
     let flagged = command("node", flag).args(["-e", "0"]).works();
@@ -32,26 +32,36 @@ pub(crate) fn test() -> Result {
         node
     };
     step("package in Node", || node("test/node/").run())?;
-    let chromium = find("chromium").or_else(|| {
-        setup::install("chromium")
-            .map_err(|reason| eprintln!("{reason}"))
-            .ok()
-            .and_then(|()| find("chromium"))
-    });
-    let Some(chromium) = chromium else {
-        eprintln!("NOT RUN: tests in a browser: there is no chromium");
+    match program("chromedriver", "chromium-driver") {
+        Some(driver) => step("classes in Chromium", || classes(Some(&driver)))?,
+        None => eprintln!("NOT RUN: tests of the classes in a browser: there is no chromedriver"),
+    }
+    let Some(chromium) = program("chromium", "chromium") else {
+        eprintln!("NOT RUN: tests of the package in a browser: there is no chromium");
         return Ok(());
     };
     step("package in Chromium", || node("test/browser/").env("FIRECREST_CHROMIUM", &chromium).run())
 }
 
-/// What `crates/wasm` exports, by wasm-bindgen's runner.
-fn classes() -> Result {
+/// Returns a program, installed from its Debian package where it is missing and can be.
+fn program(name: &str, package: &str) -> Option<PathBuf> {
+    find(name).or_else(|| {
+        let installed = setup::install(package);
+        installed.map_err(|reason| eprintln!("{reason}")).ok().and_then(|()| find(name))
+    })
+}
+
+/// What `crates/wasm` exports, by wasm-bindgen's runner: in Node, or in the browser that a driver drives.
+fn classes(driver: Option<&Path>) -> Result {
     let runner = wasm::wasm_bindgen()?.with_file_name("wasm-bindgen-test-runner");
     // As in `cargo xtask ci`: little is computed here, and optimising takes several times as long.
     let profile =
         "--config profile.dev.opt-level=0 --config profile.dev.package.firecrest-kernels.opt-level=0";
-    cargo("test --package firecrest-wasm --tests --target wasm32-unknown-unknown")
+    let mut tests = cargo("test --package firecrest-wasm --tests --target wasm32-unknown-unknown");
+    if let Some(driver) = driver {
+        tests.env("CHROMEDRIVER", driver).env("WASM_BINDGEN_USE_BROWSER", "1");
+    }
+    tests
         .args(profile.split(' '))
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "")
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner)
