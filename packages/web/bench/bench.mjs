@@ -187,7 +187,8 @@ if (embeddings.length > 0) {
 const table = `${lines.join('\n')}\n`;
 console.log(table);
 if (values.record) {
-  const record = join(here, '../../../benchmarks/records', `${new Date().toISOString().slice(0, 10)}-web`);
+  const name = models.length > 0 ? 'web' : 'web-embed';
+  const record = join(here, '../../../benchmarks/records', `${new Date().toISOString().slice(0, 10)}-${name}`);
   writeFileSync(`${record}.md`, table);
   writeFileSync(`${record}.json`, `${JSON.stringify({ chromium: version, cpu: cpus()[0].model, rounds, text, embeddings }, null, 1)}\n`);
 }
