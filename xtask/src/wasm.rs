@@ -106,6 +106,9 @@ fn module(bindgen: &Path, name: &str, features: &str, threads: bool) -> Result {
     let module = out.join("firecrest_wasm_bg.wasm");
     let optimised = out.join("optimised.wasm");
     command("node", "node_modules/binaryen/bin/wasm-opt")
+        // An operation on vectors is a function of its own, as in the source: inlined into what calls dozens of them, browsers
+        // keep sums in memory, and products take half as long again.
+        .arg("--no-inline=*firecrest_kernels*::isa::*::run*")
         // The stack grows down to address 0, so that nothing lives below 1024: constants move into loads.
         .args(["-Os", "--low-memory-unused", "--merge-similar-functions", "--dae-optimizing"])
         .arg("--optimize-added-constants-propagate")

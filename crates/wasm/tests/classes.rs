@@ -1,4 +1,5 @@
-//! The exported classes, in Node: `wasm-pack test --node crates/wasm`, or cargo with wasm-bindgen's test runner.
+//! The exported classes, in Node: `wasm-pack test --node crates/wasm`; in a browser: `wasm-pack test --headless --chrome
+//! crates/wasm`; or cargo with wasm-bindgen's test runner.
 #![cfg(target_family = "wasm")]
 
 use firecrest::gguf::{Gguf, Writer};

@@ -1,4 +1,4 @@
-//! Embeddings and sparse layers, in Node: `wasm-pack test --node crates/wasm`, or cargo with wasm-bindgen's test runner.
+//! Embeddings and sparse layers, in Node and in browsers as the classes beside.
 #![cfg(target_family = "wasm")]
 
 use firecrest_wasm::{EmbeddingModel, SparseInferenceEngine, measure_inference_time};

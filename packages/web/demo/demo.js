@@ -9,7 +9,13 @@ let answering;
 const conversation = [];
 
 $('variant').textContent = Firecrest.variant();
-if ('serviceWorker' in navigator) navigator.serviceWorker.register('offline.js').catch(() => undefined);
+if ('serviceWorker' in navigator) {
+  navigator.serviceWorker.register('offline.js').catch(() => undefined);
+  // What came before there was one has not passed it.
+  navigator.serviceWorker.ready.then(({ active }) => {
+    active.postMessage([location.href, ...performance.getEntriesByType('resource').map(({ name }) => name)]);
+  });
+}
 
 // Tabs, by mouse and by arrow keys.
 const tabs = [...document.querySelectorAll('[role=tab]')];

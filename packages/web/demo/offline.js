@@ -5,11 +5,20 @@ const CACHE = 'firecrest-page';
 self.addEventListener('install', () => self.skipWaiting());
 self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener('fetch', (event) => {
-  const { request } = event;
-  if (request.method !== 'GET' || new URL(request.url).origin !== location.origin || request.headers.has('range')) return;
-  if (request.url.endsWith('.gguf')) return;
-  event.respondWith(answer(request));
+  if (isOurs(event.request)) event.respondWith(answer(event.request));
 });
+// Addresses that the page got without this worker, at its first visit.
+self.addEventListener('message', (event) => {
+  const requests = event.data.map((url) => new Request(url)).filter(isOurs);
+  event.waitUntil(Promise.allSettled(requests.map(answer)));
+});
+
+/** Whether a request is for a part of the page. */
+function isOurs(request) {
+  const { origin, pathname } = new URL(request.url);
+  const whole = request.method === 'GET' && !request.headers.has('range');
+  return whole && origin === location.origin && !pathname.endsWith('.gguf');
+}
 
 async function answer(request) {
   const cache = await caches.open(CACHE);

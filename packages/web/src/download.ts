@@ -46,9 +46,10 @@ export async function download(url: string, sink: Sink, options: DownloadOptions
 
 async function readStored(store: Store, file: StoredFile, sink: Sink, signal: AbortSignal): Promise<void> {
   const open = await store.open(file);
+  const buffer = new Uint8Array(BLOCK);
   for (let block = 0; block < blockCount(file.size); block++) {
     throwIfAborted(signal);
-    const bytes = await open.read(block);
+    const bytes = await open.read(block, buffer);
     if (bytes.length !== blockLength(file.size, block)) {
       throw new FirecrestError('storage', `block ${block} of ${file.url} is incomplete`);
     }
@@ -106,14 +107,15 @@ async function fetchFile(url: string, sink: Sink, options: DownloadOptions, kept
 
     let next = 1;
     const worker = async () => {
+      const buffer = next < blockCount(size) ? new Uint8Array(BLOCK) : head;
       while (next < blockCount(size)) {
         const block = next++;
         throwIfAborted(signal);
         if (open && stored.has(block)) {
-          sink.write(block * BLOCK, await open.read(block), true);
+          sink.write(block * BLOCK, await open.read(block, buffer), true);
           continue;
         }
-        const bytes = new Uint8Array(blockLength(size, block));
+        const bytes = buffer.subarray(0, blockLength(size, block));
         await fill(url, block * BLOCK, bytes, undefined, { ...options, signal }, { received: 0 }, etag);
         sink.write(block * BLOCK, bytes, false);
         await save(block, bytes);
@@ -201,11 +203,29 @@ async function request(url: string, offset: number, length: number, options: Dow
   }
 }
 
+/** Bytes that are read from a response at a time, at most. */
+const CHUNK = 1 << 18;
+
+/** The body of a response. A piece is overwritten by the next: else there would be garbage as long as the file. */
 async function* chunks(response: Response): AsyncGenerator<Uint8Array> {
   if (!response.body) return;
-  const reader = response.body.getReader();
+  let reader: ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array>;
+  let read: () => Promise<ReadableStreamReadResult<Uint8Array>>;
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+    const into = (reader = response.body.getReader({ mode: 'byob' }));
+    let buffer = new ArrayBuffer(CHUNK);
+    read = async () => {
+      const next = await into.read(new Uint8Array(buffer));
+      if (next.value) buffer = next.value.buffer;
+      return next;
+    };
+  } catch {
+    // Browsers whose bodies are no streams of bytes.
+    const from = (reader = response.body.getReader());
+    read = () => from.read();
+  }
+  try {
+    for (let next = await read(); !next.done; next = await read()) yield next.value;
   } finally {
     void reader.cancel().catch(() => undefined);
   }

@@ -26,7 +26,8 @@ export interface Store {
 
 /** A file that blocks are read from and written to. */
 export interface OpenFile {
-  read(block: number): Promise<Uint8Array>;
+  /** The bytes of a block, perhaps in `buffer`, which has room for the longest. */
+  read(block: number, buffer: Uint8Array): Promise<Uint8Array>;
   write(block: number, bytes: Uint8Array): Promise<void>;
   /** Keeps what was written, and the list of blocks with it. */
   close(): Promise<void>;
@@ -119,22 +120,26 @@ class OpfsStore implements Store {
 
   async open(file: StoredFile): Promise<OpenFile> {
     const data = await this.folder.getFileHandle(`${file.key}.gguf`, { create: true });
-    let access: FileSystemSyncAccessHandle | undefined;
-    let reader: File | undefined;
+    // A file has one of these at a time, and workers alone have any.
+    let opened: Promise<FileSystemSyncAccessHandle> | undefined;
+    const handle = () => (opened ??= data.createSyncAccessHandle());
     return {
-      read: async (block) => {
-        reader ??= await data.getFile();
+      read: async (block, buffer) => {
         const start = block * BLOCK;
-        return new Uint8Array(await reader.slice(start, start + blockLength(file.size, block)).arrayBuffer());
+        const length = blockLength(file.size, block);
+        const access = await handle().catch(() => undefined);
+        if (access) return buffer.subarray(0, access.read(buffer.subarray(0, length) as Uint8Array<ArrayBuffer>, { at: start }));
+        return new Uint8Array(await (await data.getFile()).slice(start, start + length).arrayBuffer());
       },
       write: async (block, bytes) => {
-        access ??= await data.createSyncAccessHandle();
+        const access = await handle();
         if (access.write(bytes as Uint8Array<ArrayBuffer>, { at: block * BLOCK }) !== bytes.length) {
           throw new FirecrestError('storage', 'the browser kept less than it was given');
         }
         file.blocks.push(block);
       },
       close: async () => {
+        const access = await opened?.catch(() => undefined);
         access?.flush();
         access?.close();
         await this.describe(file);

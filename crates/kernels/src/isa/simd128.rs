@@ -299,8 +299,8 @@ mod arithmetic {
         match range {
             CodeRange::Nibble | CodeRange::Unsigned => Operand(x, x),
             CodeRange::Signed => {
-                let zero = i8x16_splat(0);
-                Operand(i8x16_max(x, zero), i8x16_max(i8x16_sub(zero, x), zero))
+                let positive = i8x16_max(x, i8x16_splat(0));
+                Operand(positive, i8x16_sub(positive, x))
             }
         }
     }

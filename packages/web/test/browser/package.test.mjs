@@ -399,3 +399,20 @@ test('the demo page', { timeout: 240_000 }, async (t) => {
   }
   t.diagnostic(`screenshots in ${screenshots}`);
 });
+
+test('the demo page works without a network after one visit', { timeout: 60_000 }, async (t) => {
+  const routes = { '/firecrest/': dist, '/tiny.gguf': tiny, '/': join(here, '../../demo') };
+  const own = await serve({ routes });
+  t.after(() => own.close());
+  const page = await open(t, own.url, '/');
+  await page.fill('#url', `${own.url}/tiny.gguf`);
+  await page.click('#load-form button[type=submit]');
+  await page.waitForSelector('#prompt:not([disabled])');
+  // The service worker fetches what the page had got before it.
+  await page.waitForFunction(async () => await caches.match('style.css'));
+  own.close();
+  await page.reload();
+  await page.click('#stored summary');
+  await page.click('#stored-list button');
+  await page.waitForSelector('#prompt:not([disabled])');
+});
