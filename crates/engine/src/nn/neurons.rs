@@ -132,8 +132,7 @@ impl NeuronWeights {
     }
 
     fn add_up(&self, cpu: &mut Cpu, h: &[f32], out: &mut [f32]) {
-        let active: Vec<u32> = (0..h.len() as u32).filter(|&n| h[n as usize] != 0.0).collect();
-        cpu.add_neurons(&self.down, &active, h, out);
+        cpu.add_neurons(&self.down, h, |_, h| h != 0.0, out);
         if let Some(bias) = &self.down_bias {
             out.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
         }

@@ -292,7 +292,7 @@ impl SparseFfn {
 
     fn add_up(&self, work: &mut Work) -> Vec<f32> {
         let mut out = vec![0.0; self.output_dim()];
-        work.cpu.add_neurons(&self.second, &work.rows, &work.hidden, &mut out);
+        work.cpu.add_neurons(&self.second, &work.hidden, |_, h| h != 0.0, &mut out);
         if let Some(bias) = &self.second_bias {
             out.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
         }

@@ -30,6 +30,18 @@ impl Bytes {
         Ok(bytes)
     }
 
+    /// That many bytes as `write` leaves them, which gets zeros.
+    pub(crate) fn written(len: usize, write: impl FnOnce(&mut [u8])) -> Bytes {
+        #[cfg(not(target_family = "wasm"))]
+        if let Ok(mut map) = super::map::anonymous(len) {
+            write(&mut map);
+            return Bytes::of(map);
+        }
+        let mut buffer = vec![0; len];
+        write(&mut buffer);
+        Bytes::from(buffer)
+    }
+
     /// The part of this view at `range`, counted from its start. Panics if `range` reaches past the end.
     pub fn slice(&self, range: Range<usize>) -> Bytes {
         assert!(range.start <= range.end && range.end <= self.len(), "{range:?} of {} bytes", self.len());

@@ -12,3 +12,13 @@ pub(super) fn map(path: &Path) -> io::Result<memmap2::Mmap> {
     // else changes the bytes, no program can enforce: `Bytes::open` passes that duty on to the caller.
     unsafe { memmap2::Mmap::map(&file) }
 }
+
+/// Memory of its own for that many bytes, all zero, in large pages where the system has them for the asking: who reads
+/// here and there then waits less for addresses.
+pub(super) fn anonymous(len: usize) -> io::Result<memmap2::MmapMut> {
+    let map = memmap2::MmapMut::map_anon(len)?;
+    #[cfg(target_os = "linux")]
+    // Small pages do as well.
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(map)
+}

@@ -16,8 +16,8 @@ use std::num::NonZero;
 
 use firecrest_kernels::isa::IsaKind;
 use firecrest_kernels::ops::{
-    self, Activation, MatrixMut, PanelRun, QuantizedChunk, RopeLayout, Score, attention_lines, chunks,
-    panel_runs,
+    self, Activation, MatrixMut, PanelRun, QuantizedChunk, RopeLayout, Score, Weights, attention_lines,
+    chunks, panel_runs,
 };
 
 pub(crate) use conv::ConvCache;
@@ -112,7 +112,7 @@ pub(crate) struct Cpu {
     /// The input of a product, in 8 bits.
     quantized: Vec<QuantizedChunk>,
     /// Sums over some of the neurons.
-    parts: Vec<f32>,
+    parts: Vec<sparse::Part>,
 }
 
 /// What each thread works in.
@@ -121,6 +121,7 @@ struct Worker {
     panel: Vec<PanelRun>,
     lines: Vec<[f32; 16]>,
     columns: Vec<f32>,
+    rows: Vec<u32>,
     head: encode::HeadMemory,
 }
 
@@ -448,6 +449,14 @@ impl<'a> Product<'a> {
             ops::matmul_f32(self.isa, weights, self.x, out);
         } else {
             ops::matmul(self.isa, weights, self.quantized, out, panel);
+        }
+    }
+    /// Some of the rows, of one token.
+    fn compute_rows(&self, weights: Weights<'_>, rows: &[u32], out: &mut [f32]) {
+        if self.exact || !weights.format().is_quantized() {
+            ops::matmul_rows_f32(self.isa, weights, rows, self.x, out);
+        } else {
+            ops::matmul_rows(self.isa, weights, rows, self.quantized, out);
         }
     }
 }

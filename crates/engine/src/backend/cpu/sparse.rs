@@ -1,13 +1,28 @@
 //! Products with some rows of a matrix, and with some neurons of its transpose.
 
-use firecrest_kernels::ops::{self, NeuronLayout, QuantizedChunk, chunks};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Activations, Cpu, Input, Matrix};
+use firecrest_kernels::format::CHUNK;
+use firecrest_kernels::ops::{self, Activation, MatrixMut, NeuronLayout, QuantizedChunk, chunks};
+
+use super::{Cpu, Input, Matrix, Product, Worker};
 use crate::weights::Bytes;
 
 /// Parts that a sum over neurons is cut into, whatever the number of threads: so that the same numbers are added in the
 /// same order on every machine.
 const PARTS: usize = 8;
+
+/// Tasks for each thread of a product with the rows that fire.
+const ROW_TASKS: usize = 4;
+
+/// A part of a sum over neurons.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    active: Vec<u32>,
+    h: Vec<f32>,
+    codes: Vec<QuantizedChunk>,
+    sums: Vec<f32>,
+}
 
 /// The second matrix of a feed-forward layer, by neuron.
 #[derive(Clone, Debug)]
@@ -28,11 +43,12 @@ impl NeuronMatrix {
             return Some(Self::Rows(transpose(matrix)?));
         }
         let layout = NeuronLayout::new(weights.format(), outputs, neurons)?;
-        let mut bytes = vec![0; layout.bytes()?];
-        for (s, section) in bytes.chunks_mut(layout.section_bytes()).enumerate() {
-            layout.pack(weights, s, section);
-        }
-        Some(Self::Packed { layout, bytes: Bytes::from(bytes), outputs, neurons })
+        let bytes = Bytes::written(layout.bytes()?, |bytes| {
+            for (s, section) in bytes.chunks_mut(layout.section_bytes()).enumerate() {
+                layout.pack(weights, s, section);
+            }
+        });
+        Some(Self::Packed { layout, bytes, outputs, neurons })
     }
 
     pub(crate) fn outputs(&self) -> usize {
@@ -83,20 +99,12 @@ impl Cpu {
     ) {
         let quantized = matrices.iter().any(|matrix| self.is_quantized(matrix));
         self.prepare(input, quantized);
-        let (isa, exact) = (self.isa, self.activations == Activations::F32);
-        let x = if input.norm.is_some() { &self.normed } else { input.x.read() };
-        let codes = &self.quantized;
+        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
         for (matrix, out) in matrices.into_iter().zip(out) {
             out.resize(rows.len(), 0.0);
-            let weights = matrix.weights();
             let grain = matrix.grain(rows.len(), 1, self.pool.threads());
             self.pool.for_pieces(out, grain, &mut self.workers, |_, piece, out| {
-                let rows = &rows[piece * grain..][..out.len()];
-                if exact || !weights.format().is_quantized() {
-                    ops::matmul_rows_f32(isa, weights, rows, x, out);
-                } else {
-                    ops::matmul_rows(isa, weights, rows, codes, out);
-                }
+                product.compute_rows(matrix.weights(), &rows[piece * grain..][..out.len()], out);
             });
         }
     }
@@ -118,62 +126,111 @@ impl Cpu {
         squares.sum::<f64>().sqrt() as f32
     }
 
-    /// `out = Σ matrix[n] · h[n]` over the neurons `active`, ascending; `h` has an entry for every neuron, and zeros for
-    /// those that are not active. Activations are rounded to 8 bits where the weights are integers.
-    pub(crate) fn add_neurons(&mut self, matrix: &NeuronMatrix, active: &[u32], h: &[f32], out: &mut [f32]) {
-        let isa = self.isa;
-        let (padded, unit) = match matrix {
-            NeuronMatrix::Packed { layout, .. } => {
-                (layout.padded_outputs(), firecrest_kernels::format::CHUNK)
+    /// `out = activation(x · gateᵀ + bias) * (x · upᵀ + bias)` of one token where `fires(neuron, gate)` says so, and zero for
+    /// the other neurons, whose rows of `up` are not read. Returns how many fire.
+    pub(crate) fn gated_rows(
+        &mut self,
+        input: Input<'_>,
+        [gate, up]: [(&Matrix, Option<&[f32]>); 2],
+        activation: Activation,
+        fires: impl Fn(usize, f32) -> bool + Sync,
+        out: &mut Vec<f32>,
+    ) -> usize {
+        let ((gate, gate_bias), (up, up_bias)) = (gate, up);
+        let quantized = self.is_quantized(gate) || self.is_quantized(up);
+        self.prepare(input, quantized);
+        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
+        let (rows, threads) = (gate.rows(), self.pool.threads());
+        out.resize(rows, 0.0);
+        // Few and large tasks: the rows that fire stand apart, and are asked for in the order of a task.
+        let grain = rows.div_ceil(ROW_TASKS * threads).next_multiple_of(16);
+        let fired = AtomicUsize::new(0);
+        self.pool.for_pieces(out, grain, &mut self.workers, |worker, piece, out| {
+            let range = piece * grain..piece * grain + out.len();
+            product.compute(gate, range.clone(), MatrixMut::new(out, range.len()), &mut worker.panel);
+            if let Some(bias) = gate_bias {
+                out.iter_mut().zip(&bias[range.clone()]).for_each(|(x, b)| *x += b);
             }
-            NeuronMatrix::Rows(matrix) => (matrix.columns(), 1),
-        };
-        let units = matrix.neurons().div_ceil(unit);
-        let parts = PARTS.min(units);
-        self.parts.clear();
-        self.parts.resize(parts * padded, 0.0);
-        let first = |part: usize| units * part / parts * unit;
-        let neurons = |part: usize| {
-            let start = active.partition_point(|&n| (n as usize) < first(part));
-            let end = active.partition_point(|&n| (n as usize) < first(part + 1));
-            &active[start..end]
-        };
-        match matrix {
-            NeuronMatrix::Packed { layout, bytes, .. } => {
-                self.quantized.resize(chunks(h.len()), QuantizedChunk::ZERO);
-                ops::quantize(isa, h, &mut self.quantized);
-                let codes = &self.quantized;
-                self.pool.for_pieces(&mut self.parts, padded, &mut self.workers, |_, part, out| {
-                    let mut rest = neurons(part);
-                    while let Some(&n) = rest.first() {
-                        let section = n as usize / unit;
-                        let count = rest.partition_point(|&n| n as usize / unit == section);
-                        let mut members = [0; firecrest_kernels::format::CHUNK];
-                        for (member, &n) in members.iter_mut().zip(&rest[..count]) {
-                            *member = (n as usize % unit) as u8;
-                        }
-                        let start = section * layout.section_bytes();
-                        let end = (start + layout.section_bytes()).min(bytes.len());
-                        let members = &members[..count];
-                        ops::add_neurons(isa, layout, &bytes[start..end], members, &codes[section], out);
-                        rest = &rest[count..];
+            ops::activate(product.isa, activation, out);
+            let Worker { rows, columns, .. } = worker;
+            select(out, |n, x| fires(range.start + n, x), rows);
+            columns.resize(rows.len(), 0.0);
+            product.compute_rows(up.weights().slice(range.clone()), rows, columns);
+            fired.fetch_add(rows.len(), Ordering::Relaxed);
+            let mut values = rows.iter().zip(&*columns);
+            let mut next = values.next();
+            for (n, out) in out.iter_mut().enumerate() {
+                *out = match next {
+                    Some((&row, value)) if row as usize == n => {
+                        next = values.next();
+                        *out * (value + up_bias.map_or(0.0, |bias| bias[range.start + n]))
                     }
-                });
+                    _ => 0.0,
+                };
             }
-            NeuronMatrix::Rows(matrix) => {
-                let weights = matrix.weights();
-                self.pool.for_pieces(&mut self.parts, padded, &mut self.workers, |worker, part, out| {
-                    let active = neurons(part);
-                    worker.columns.clear();
-                    worker.columns.extend(active.iter().map(|&n| h[n as usize]));
-                    ops::add_neurons_f32(isa, weights, active, &worker.columns, out);
-                });
-            }
-        }
-        let len = out.len();
-        out.copy_from_slice(&self.parts[..len]);
-        for part in self.parts.chunks_exact(padded).skip(1) {
-            out.iter_mut().zip(part).for_each(|(x, y)| *x += y);
-        }
+        });
+        fired.into_inner()
     }
+
+    /// `out = Σ matrix[n] · h[n]` over the neurons that `keep(n, h[n])` says yes to; how many they are.
+    pub(crate) fn add_neurons(
+        &mut self,
+        matrix: &NeuronMatrix,
+        h: &[f32],
+        keep: impl Fn(usize, f32) -> bool + Sync,
+        out: &mut [f32],
+    ) -> usize {
+        assert_eq!((h.len(), out.len()), (matrix.neurons(), matrix.outputs()));
+        let isa = self.isa;
+        let padded = match matrix {
+            NeuronMatrix::Packed { layout, .. } => layout.padded_outputs(),
+            NeuronMatrix::Rows(_) => out.len(),
+        };
+        let units = chunks(h.len());
+        let parts = PARTS.min(units).max(1);
+        self.parts.resize_with(parts, Part::default);
+        self.pool.for_pieces(&mut self.parts, 1, &mut self.workers, |_, i, part| {
+            let Some(part) = part.first_mut() else { return };
+            let (first, last) = (units * i / parts, units * (i + 1) / parts);
+            let range = first * CHUNK..(last * CHUNK).min(h.len());
+            part.sums.clear();
+            part.sums.resize(padded, 0.0);
+            select(&h[range.clone()], |n, x| keep(range.start + n, x), &mut part.active);
+            part.active.iter_mut().for_each(|n| *n += range.start as u32);
+            match matrix {
+                NeuronMatrix::Packed { layout, bytes, .. } => {
+                    // Those that are left out must not coarsen the others.
+                    part.h.clear();
+                    part.h.resize(range.len(), 0.0);
+                    part.active.iter().for_each(|&n| part.h[n as usize - range.start] = h[n as usize]);
+                    part.codes.resize(chunks(h.len()), QuantizedChunk::ZERO);
+                    ops::quantize(isa, &part.h, &mut part.codes[first..last]);
+                    ops::add_neurons(isa, layout, bytes, &part.active, &part.codes, &mut part.sums);
+                }
+                NeuronMatrix::Rows(matrix) => {
+                    part.h.clear();
+                    part.h.extend(part.active.iter().map(|&n| h[n as usize]));
+                    ops::add_neurons_f32(isa, matrix.weights(), &part.active, &part.h, &mut part.sums);
+                }
+            }
+        });
+        let len = out.len();
+        out.copy_from_slice(&self.parts[0].sums[..len]);
+        for part in &self.parts[1..] {
+            out.iter_mut().zip(&part.sums).for_each(|(x, y)| *x += y);
+        }
+        self.parts.iter().map(|part| part.active.len()).sum()
+    }
+}
+
+/// The places of the values that `keep` says yes to. What is kept is not foreseen, so that there is no branch.
+fn select(values: &[f32], keep: impl Fn(usize, f32) -> bool, places: &mut Vec<u32>) {
+    places.clear();
+    places.resize(values.len(), 0);
+    let mut count = 0;
+    for (n, &x) in values.iter().enumerate() {
+        places[count] = n as u32;
+        count += usize::from(keep(n, x));
+    }
+    places.truncate(count);
 }

@@ -98,8 +98,6 @@ pub(crate) struct SparseState {
     screened: (u64, u64),
     unproven: u64,
     recall: ScreenRecall,
-    rows: Vec<u32>,
-    values: [Vec<f32>; 1],
     hidden: Vec<f32>,
     buffers: ScreenBuffers,
 }
@@ -120,8 +118,6 @@ impl SparseState {
             screened: (0, 0),
             unproven: 0,
             recall: ScreenRecall::default(),
-            rows: Vec::new(),
-            values: Default::default(),
             hidden: Vec::new(),
             buffers: ScreenBuffers::default(),
         }
@@ -236,72 +232,41 @@ impl SparseState {
         let Buffers { x, delta, hidden, up: up_out, .. } = buffers;
         let input = Input { x, norm: weights.ffn_norm.as_ref() };
         let neurons = layer.down.neurons();
-        self.rows.clear();
-        let mut up_skipped = 0;
-        let mut up_row_bytes = 0;
+        let (exact, (mut up_skipped, mut up_row_bytes)) = (rule == Rule::Exact, (0, 0));
+        let mut h: Option<&[f32]> = None;
         let down_bias = match (spec, &weights.ffn) {
             (FfnSpec::Gated { activation, .. }, FfnWeights::Gated { gate, up, down }) => {
-                if rule == Rule::Exact || thresholds.gate > 0.0 {
-                    cpu.project(input, &mut [gate.onto(hidden)]);
-                    cpu.activate(*activation, hidden);
+                if exact || thresholds.gate > 0.0 {
                     let worth = |n: usize| layer.importance.get(n).copied().unwrap_or(1.0);
-                    let a = hidden.read();
-                    self.rows.extend((0..neurons as u32).filter(|&n| {
-                        let n = n as usize;
-                        if rule == Rule::Exact {
-                            a[n] != 0.0
-                        } else {
-                            a[n].abs() * worth(n) > thresholds.gate
-                        }
-                    }));
-                    cpu.project_rows(input, [&up.matrix], &self.rows, &mut self.values);
-                    self.hidden.clear();
-                    self.hidden.resize(neurons, 0.0);
-                    for (&n, &value) in self.rows.iter().zip(&self.values[0]) {
-                        let n = n as usize;
-                        self.hidden[n] = a[n] * (value + up.bias.as_ref().map_or(0.0, |bias| bias[n]));
-                    }
-                    up_skipped = neurons - self.rows.len();
-                    up_row_bytes = up.matrix.bytes() / neurons;
+                    let fires =
+                        |n, a: f32| if exact { a != 0.0 } else { a.abs() * worth(n) > thresholds.gate };
+                    let both = [gate, up].map(|linear| (&linear.matrix, linear.bias.as_deref()));
+                    let firing = cpu.gated_rows(input, both, *activation, fires, &mut self.hidden);
+                    (up_skipped, up_row_bytes) = (neurons - firing, up.matrix.bytes() / neurons);
+                    h = Some(&self.hidden);
+                } else if gate.bias.is_none() && up.bias.is_none() {
+                    cpu.gated(input, &gate.matrix, &up.matrix, *activation, hidden);
                 } else {
-                    if gate.bias.is_none() && up.bias.is_none() {
-                        cpu.gated(input, &gate.matrix, &up.matrix, *activation, hidden);
-                    } else {
-                        cpu.project(input, &mut [gate.onto(hidden), up.onto(up_out)]);
-                        cpu.activate_gated(*activation, hidden, up_out);
-                    }
-                    self.hidden.clear();
-                    self.hidden.extend_from_slice(hidden.read());
-                    self.rows.extend(0..neurons as u32);
+                    cpu.project(input, &mut [gate.onto(hidden), up.onto(up_out)]);
+                    cpu.activate_gated(*activation, hidden, up_out);
                 }
                 down.bias.as_deref()
             }
             (FfnSpec::Plain { activation, .. }, FfnWeights::Plain { up, down }) => {
                 cpu.project(input, &mut [up.onto(hidden)]);
                 cpu.activate(*activation, hidden);
-                self.hidden.clear();
-                self.hidden.extend_from_slice(hidden.read());
-                self.rows.extend(0..neurons as u32);
                 down.bias.as_deref()
             }
             _ => return None,
         };
-        let h = &mut self.hidden;
-        self.rows.retain(|&n| {
-            let n = n as usize;
-            let keep =
-                if rule == Rule::Exact { h[n] != 0.0 } else { h[n].abs() * layer.norms[n] > thresholds.down };
-            if !keep {
-                h[n] = 0.0;
-            }
-            keep
-        });
+        let keep =
+            |n: usize, h: f32| if exact { h != 0.0 } else { h.abs() * layer.norms[n] > thresholds.down };
         delta.reshape(1, layer.down.outputs());
-        cpu.add_neurons(&layer.down, &self.rows, h, delta.data_mut());
+        let h = h.unwrap_or_else(|| hidden.read());
+        let down_skipped = neurons - cpu.add_neurons(&layer.down, h, keep, delta.data_mut());
         if let Some(bias) = down_bias {
             delta.data_mut().iter_mut().zip(bias).for_each(|(x, b)| *x += b);
         }
-        let down_skipped = neurons - self.rows.len();
         let bytes = up_skipped * up_row_bytes + down_skipped * layer.down.neuron_bytes();
         let counts = &mut self.counts[index];
         counts.neurons += neurons as u64;

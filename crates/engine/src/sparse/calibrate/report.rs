@@ -12,10 +12,13 @@ use crate::nn::SparseWeights;
 use crate::sparse::{SparseError, SparsityLevel, Thresholds};
 use crate::tokenizer::EncodeOptions;
 
-/// Windows to look at activations in, to weigh levels on, and tokens that are timed.
+/// Windows to look at activations in, and to weigh levels on.
 const WINDOWS: usize = 6;
 const MEASURED_WINDOWS: usize = 3;
-const TIMED_TOKENS: usize = 24;
+
+/// Tokens that are timed, each way in turn, and how often: so that a busy minute of the machine slows all ways alike.
+const TIMED_TOKENS: usize = 8;
+const ROUNDS: usize = 6;
 
 /// The shares of the energy of all layers that the points of a curve leave out.
 const SHARES: [f64; 7] = [2e-5, 1e-4, 3e-4, 1e-3, 2e-3, 5e-3, 1e-2];
@@ -136,7 +139,7 @@ pub fn report(
     let profile = model.sparsity_profile();
     let levels = profile.map_or(&[][..], |profile| profile.levels());
     let points = 1 + SHARES.len() + levels.len();
-    let total = (3 * learned.len() + points * measured.len()) * WINDOW + points * TIMED_TOKENS;
+    let total = (3 * learned.len() + points * measured.len()) * WINDOW + points * ROUNDS * TIMED_TOKENS;
     let mut run = Run::new(decoder, step, total);
 
     let weights = Arc::new(SparseWeights::new(run.decoder.spec(), run.decoder.weights(), profile, true)?);
@@ -155,50 +158,75 @@ pub fn report(
     let reference = run.reference(&measured)?;
     let neurons: usize = spreads.iter().flatten().map(|spread| spread.neurons).sum();
     let all = (reference.tokens() * neurons).max(1) as f64;
-    let dense_ms = run.time(measured[0])?;
-    let mut point = |name: &str, thresholds: &[Thresholds], candidates: usize| {
-        run.decoder.try_thresholds(&weights, thresholds, candidates);
+    let equal = vec![1.0; spreads.len()];
+    let curve = SHARES.iter().map(|&share| Way {
+        name: String::new(),
+        thresholds: shares(&spreads, &equal, share),
+        candidates: 0,
+    });
+    let levels = levels.iter().map(|level| Way {
+        name: level.name.clone(),
+        thresholds: level.layers.clone(),
+        candidates: level.candidates as usize,
+    });
+    let ways: Vec<Way> = curve.chain(levels).collect();
+    let times = run.time(&weights, &ways, measured[0])?;
+    let mut points = Vec::with_capacity(ways.len());
+    for (way, &token_ms) in ways.into_iter().zip(&times[1..]) {
+        run.decoder.try_thresholds(&weights, &way.thresholds, way.candidates);
         let (divergence, perplexity) = run.compare(&reference)?;
         let report = run.decoder.sparsity().unwrap_or_default();
         let skipped: u64 = report.layers.iter().map(|layer| layer.down_skipped).sum();
-        let token_ms = run.time(measured[0])?;
         let neurons_skipped = skipped as f64 / all;
-        Ok::<_, SparseError>(ReportPoint {
-            name: name.into(),
-            neurons_skipped,
-            perplexity,
-            divergence,
-            token_ms,
-        })
-    };
-    let equal = vec![1.0; spreads.len()];
-    let points = SHARES.iter().map(|&share| point("", &shares(&spreads, &equal, share), 0));
-    let points = points.collect::<Result<_, _>>()?;
-    let levels = levels.iter().map(|level| point(&level.name, &level.layers, level.candidates as usize));
-    let levels = levels.collect::<Result<_, _>>()?;
+        points.push(ReportPoint { name: way.name, neurons_skipped, perplexity, divergence, token_ms });
+    }
+    let levels = points.split_off(SHARES.len());
     let dense = ReportPoint {
         name: "dense".into(),
         neurons_skipped: 0.0,
         perplexity: reference.perplexity(),
         divergence: 0.0,
-        token_ms: dense_ms,
+        token_ms: times[0],
     };
     let tokens = [learned.len() * WINDOW, reference.tokens()];
     Ok(SparsityReport { tokens, dense, points, levels, layers })
 }
 
+/// What to leave out for a point.
+struct Way {
+    name: String,
+    thresholds: Vec<Thresholds>,
+    candidates: usize,
+}
+
 impl Run<'_> {
-    /// Milliseconds for a token that is computed alone, as the model is now.
-    fn time(&mut self, window: &[u32]) -> Result<f64, SparseError> {
-        self.decoder.truncate(0);
-        let mut times = Vec::with_capacity(TIMED_TOKENS);
-        for token in window[..TIMED_TOKENS].chunks(1) {
-            let started = Instant::now();
-            self.decoder.submit(token)?;
-            times.push(started.elapsed());
+    /// Milliseconds for a token that is computed alone: by the whole model, then by each of `ways`.
+    fn time(
+        &mut self,
+        weights: &Arc<SparseWeights>,
+        ways: &[Way],
+        window: &[u32],
+    ) -> Result<Vec<f64>, SparseError> {
+        let mut times = vec![Vec::with_capacity(ROUNDS * TIMED_TOKENS); 1 + ways.len()];
+        for _ in 0..ROUNDS {
+            for (times, way) in times.iter_mut().zip([None].into_iter().chain(ways.iter().map(Some))) {
+                match way {
+                    Some(way) => self.decoder.try_thresholds(weights, &way.thresholds, way.candidates),
+                    None => self.decoder.set_sparsity(&SparsityLevel::Off)?,
+                }
+                self.decoder.truncate(0);
+                for token in window[..TIMED_TOKENS].chunks(1) {
+                    let started = Instant::now();
+                    self.decoder.submit(token)?;
+                    times.push(started.elapsed());
+                }
+                self.tick(TIMED_TOKENS)?;
+            }
         }
-        self.tick(TIMED_TOKENS)?;
-        times.sort_unstable();
-        Ok(times.get(TIMED_TOKENS / 2).unwrap_or(&Duration::ZERO).as_secs_f64() * 1e3)
+        let middle = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times.get(times.len() / 2).unwrap_or(&Duration::ZERO).as_secs_f64() * 1e3
+        };
+        Ok(times.iter_mut().map(middle).collect())
     }
 }

@@ -30,7 +30,7 @@ impl MatVec<'_> {
         isa: I,
         weights: Weights<'_>,
         rows: [&[u8]; R],
-        ahead: Option<usize>,
+        ahead: [usize; R],
         x: &[f32],
         chunk: &mut [[f32; CHUNK]; R],
         sums: &mut [[f32; R]],
@@ -41,10 +41,8 @@ impl MatVec<'_> {
             let end = weights.format.row_bytes(at + len).unwrap_or(weights.row_bytes);
             let start = weights.format.row_bytes(at).unwrap_or(end);
             for r in 0..R {
-                if let Some(ahead) = ahead {
-                    for line in (start..end).step_by(64) {
-                        isa.prefetch(rows[r], ahead + line);
-                    }
+                for line in (start..end).step_by(64) {
+                    isa.prefetch(rows[r], ahead[r].wrapping_add(line));
                 }
                 widen(isa, weights.format, &rows[r][start..end], &mut chunk[r][..len]);
             }
@@ -94,11 +92,13 @@ impl MatVec<'_> {
         let mut chunk = [[0.0; CHUNK]; R];
         for step in parts.steps() {
             let at = parts.rows(step);
-            let mut rows = [&[][..]; R];
+            let (mut rows, mut ahead) = ([&[][..]; R], [parts.ahead(step, weights.row_bytes); R]);
             for r in 0..R {
                 rows[r] = weights.rows_from(selected.map_or(at[r], |selected| selected[at[r]] as usize));
+                if let Some(selected) = selected {
+                    ahead[r] = weights.distance(selected, at[r]);
+                }
             }
-            let ahead = selected.is_none().then(|| parts.ahead(step, weights.row_bytes));
             let mut sums = [[0.0; R]; PANEL_TOKENS];
             Self::rows(isa, weights, rows, ahead, x, &mut chunk, &mut sums[..tokens]);
             for (t, sums) in sums[..tokens].iter().enumerate() {

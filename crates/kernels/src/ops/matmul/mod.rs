@@ -77,6 +77,14 @@ impl<'a> Weights<'a> {
         &self.bytes[row * self.row_bytes..]
     }
 
+    /// Bytes from the row `selected[i]` to the one that follows it there, modulo the size of the address space: rows that
+    /// are chosen stand apart, so that each is asked for while the one before it is multiplied.
+    #[inline(always)]
+    fn distance(&self, selected: &[u32], i: usize) -> usize {
+        let next = selected[(i + 1).min(selected.len() - 1)];
+        (next as usize).wrapping_sub(selected[i] as usize).wrapping_mul(self.row_bytes)
+    }
+
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]

@@ -13,10 +13,6 @@ const MAX_CHUNK_BYTES: usize = 292;
 /// Weights of a last chunk that has a way of its own: a quarter of one, which small models have in most of their matrices.
 const PAIR: usize = 64;
 
-/// Bytes of a row that are asked for before its turn comes, where rows do not follow one another: what comes after
-/// them, the processor fetches by itself.
-const ROW_AHEAD: usize = 512;
-
 pub(super) struct MatVec<'a, Q> {
     weights: Weights<'a>,
     /// The rows to multiply with; `None` for all.
@@ -82,13 +78,13 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     /// `rows`, of `columns` weights each, times one token. What a row gives does not depend on the others.
     ///
     /// The rows reach to the end of the matrix, so that a short last chunk can be read as a whole one. What stands
-    /// `ahead` of a row will be needed later.
+    /// `ahead` of each will be needed later.
     #[inline(always)]
     fn rows<I: Isa, const R: usize>(
         isa: I,
         rows: [&[u8]; R],
         columns: usize,
-        ahead: Option<usize>,
+        ahead: [usize; R],
         x: &[QuantizedChunk],
         pair: Option<&PairFactors<I>>,
         out: &mut [f32; R],
@@ -100,13 +96,11 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             unrolled!(r < R, {
                 chunk[r] = &rows[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
             });
-            if let Some(ahead) = ahead {
-                unrolled!(r < R, {
-                    for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
-                        isa.prefetch(rows[r], ahead + c * Self::CHUNK_BYTES + 64 * line);
-                    }
-                });
-            }
+            unrolled!(r < R, {
+                for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
+                    isa.prefetch(rows[r], ahead[r].wrapping_add(c * Self::CHUNK_BYTES + 64 * line));
+                }
+            });
             Self::chunk(isa, chunk, CHUNK, x, &mut sums);
         }
         let rest = columns % CHUNK;
@@ -128,11 +122,9 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             for r in 0..R {
                 chunk[r] = &tails[r][..Self::CHUNK_BYTES];
             }
-            if let Some(ahead) = ahead {
-                unrolled!(r < R, {
-                    isa.prefetch(rows[r], ahead + start);
-                });
-            }
+            unrolled!(r < R, {
+                isa.prefetch(rows[r], ahead[r].wrapping_add(start));
+            });
             match pair {
                 Some(factors) => Self::pair(isa, chunk, &x[full], factors, &mut sums, out),
                 None => Self::chunk(isa, chunk, rest, &x[full], &mut sums),
@@ -281,28 +273,19 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let pair = x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, bias_and_zero::<I, Q>().1));
         for step in parts.steps() {
             let at = parts.rows(step);
-            let mut rows = [&[][..]; R];
+            let (mut rows, mut ahead) = ([&[][..]; R], [parts.ahead(step, weights.row_bytes); R]);
             for r in 0..R {
                 rows[r] = weights.rows_from(selected.map_or(at[r], |selected| selected[at[r]] as usize));
-                if let Some(&next) = selected.and_then(|selected| selected.get(at[r] + 1)) {
-                    prefetch_row(isa, weights.row(next as usize));
+                if let Some(selected) = selected {
+                    ahead[r] = weights.distance(selected, at[r]);
                 }
             }
-            let ahead = selected.is_none().then(|| parts.ahead(step, weights.row_bytes));
             let mut sums = [0.0; R];
             Self::rows(isa, rows, weights.columns, ahead, x, pair.as_ref(), &mut sums);
             for r in 0..R {
                 out[at[r]] = sums[r];
             }
         }
-    }
-}
-
-/// Asks for the start of a row.
-#[inline(never)]
-fn prefetch_row<I: Isa>(isa: I, row: &[u8]) {
-    for line in (0..row.len().min(ROW_AHEAD)).step_by(64) {
-        isa.prefetch(row, line);
     }
 }
 
