@@ -201,18 +201,6 @@ super::parts::isa_by_parts! {
     }
 
     #[inline(always)]
-    fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> Self::F32 {
-        let bytes = if TWO { 0xffff_ffff } else { 0xffff };
-        let mut heads = [self.splat1(0.0); 4];
-        unrolled!(r in 0 1 2 3, {
-            let row = &rows[r][..BLOCK + 4];
-            let head = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]) & bytes;
-            heads[r] = widen_finite_f16(u32x4(head(0), head(BLOCK), 0, 0));
-        });
-        heads
-    }
-
-    #[inline(always)]
     fn load_even(self, from: &[f32; 8]) -> Self::F32 {
         let mut pairs = [self.splat1(0.0); 4];
         unrolled!(i in 0 1 2 3, {

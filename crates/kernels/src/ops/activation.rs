@@ -88,7 +88,7 @@ impl Op for ActivateRows<'_> {
                 row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
             }
             if activation != Activation::Identity {
-                Activate { activation, x: row, up: None }.eval(isa);
+                isa.call(Activate { activation, x: row, up: None });
             }
         }
     }

@@ -108,17 +108,18 @@ impl<const GROUP: usize, const OFFSET: bool, const SIGNED: bool, const NIBBLE: b
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
         let tokens = self.out.rows();
+        // Groups of 16 have twice the scales: where there are 32 registers, two panels share what is loaded of a token.
+        let step = const { if GROUP == 16 && I::TOKENS == 12 { 6 } else { I::TOKENS } };
         let mut t = 0;
-        while t + I::TOKENS <= tokens {
-            match I::TOKENS {
+        while t + step <= tokens {
+            match step {
                 1 => self.tile::<I, 1, 1>(isa, t),
                 2 => self.tile::<I, 2, 1>(isa, t),
                 4 => self.tile::<I, 4, 1>(isa, t),
-                // Groups of 16 have twice the scales: there, two panels share what is loaded of a token.
-                _ if GROUP == 16 => (t..t + 12).step_by(6).for_each(|t| self.tile::<I, 6, 2>(isa, t)),
+                6 => self.tile::<I, 6, 2>(isa, t),
                 _ => self.tile::<I, 12, 1>(isa, t),
             }
-            t += I::TOKENS;
+            t += step;
         }
         while I::TOKENS > 4 && t + 4 <= tokens {
             self.tile::<I, 4, 1>(isa, t);

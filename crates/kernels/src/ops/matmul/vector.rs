@@ -269,7 +269,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         out: &mut [f32],
     ) {
         let parts = Parts::<R>::new(out.len());
-        let has_pair = const { Q::FORMAT.block_len() == 32 } && weights.columns % CHUNK == PAIR;
+        let has_pair =
+            const { Q::FORMAT.block_len() == 32 && !I::COMPACT } && weights.columns % CHUNK == PAIR;
         let pair = x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, bias_and_zero::<I, Q>().1));
         for step in parts.steps() {
             let at = parts.rows(step);

@@ -17,28 +17,30 @@ const ROWS: usize = 4;
 pub fn add_neurons_f32(isa: IsaKind, weights: Weights<'_>, active: &[u32], h: &[f32], out: &mut [f32]) {
     assert_eq!(active.len(), h.len());
     assert_eq!(out.len(), weights.columns());
-    let added = with_quant!(weights.format(), Q => match Q::COMMON {
-        true => isa.run(AddCodes::<Q> { weights, active, h, out, format: PhantomData }),
-        false => isa.run(AddRows { weights, active, h, out }),
+    let added = with_quant!(weights.format(), Q => {
+        if const { Q::COMMON && Q::FORMAT.block_len() == 32 } {
+            isa.run(AddCodes::<Q> { weights, active, h, out, format: PhantomData });
+        } else {
+            isa.run(AddRows { weights, active, h, out });
+        }
     });
     if added.is_none() {
         isa.run(AddRows { weights, active, h, out });
     }
 }
 
-/// The rows `active[at ..]`, `R` of them, and those that come after them.
+/// The rows `active[at ..]`, [`ROWS`] of them; the last stands for those that are not there.
 #[inline(always)]
-fn some_rows<'a, const R: usize>(weights: Weights<'a>, active: &[u32], at: usize) -> [[&'a [u8]; R]; 2] {
-    let mut rows = [[&[][..]; R]; 2];
-    for r in 0..R {
-        let next = (at + R + r).min(active.len() - 1);
-        rows[0][r] = weights.row(active[at + r] as usize);
-        rows[1][r] = weights.row(active[next] as usize);
+fn some_rows<'a>(weights: Weights<'a>, active: &[u32], at: usize) -> [&'a [u8]; ROWS] {
+    let mut rows = [&[][..]; ROWS];
+    for r in 0..ROWS {
+        rows[r] = weights.row(active[(at + r).min(active.len() - 1)] as usize);
     }
     rows
 }
 
-/// Rows of quantized weights: codes go to floats one by one, a scale and an offset a group.
+/// Rows of quantized weights: codes go to floats one by one, a scale and an offset a group. It takes code for each format, so
+/// that it is for the simple ones, and not on [compact](Isa::COMPACT) instruction sets: the others have [`AddRows`].
 struct AddCodes<'a, Q> {
     weights: Weights<'a>,
     active: &'a [u32],
@@ -50,9 +52,9 @@ struct AddCodes<'a, Q> {
 impl<Q: Quant> AddCodes<'_, Q> {
     const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
 
-    /// Adds `R` rows; `next` come after them.
+    /// Adds `rows`; `next` come after them.
     #[inline(always)]
-    fn rows<I: Isa, const R: usize>(isa: I, [rows, next]: [[&[u8]; R]; 2], h: &[f32; R], out: &mut [f32]) {
+    fn rows<I: Isa>(isa: I, [rows, next]: [[&[u8]; ROWS]; 2], h: &[f32; ROWS], out: &mut [f32]) {
         let zero = match Q::CODES {
             Codes::Unsigned { zero, .. } => -f32::from(zero),
             Codes::Signed => 0.0,
@@ -61,11 +63,11 @@ impl<Q: Quant> AddCodes<'_, Q> {
         const { assert!(Q::GROUP == 16 || !Q::OFFSET || matches!(Q::CODES, Codes::Unsigned { zero: 0, .. })) };
         for (c, out) in out.chunks_mut(CHUNK).enumerate() {
             let start = c * Self::CHUNK_BYTES;
-            let mut codes = [[0; CHUNK]; R];
+            let mut codes = [[0; CHUNK]; ROWS];
             // For each group: what multiplies the codes of each row, and what all rows add besides.
-            let mut factors = [[0.0; GROUPS]; R];
+            let mut factors = [[0.0; GROUPS]; ROWS];
             let mut offsets = isa.splat(0.0);
-            unrolled!(r < R, {
+            unrolled!(r in 0 1 2 3, {
                 for line in (0..Self::CHUNK_BYTES).step_by(64) {
                     isa.prefetch(next[r], start + line);
                 }
@@ -99,7 +101,7 @@ impl<Q: Quant> AddCodes<'_, Q> {
                     (_, false) => (i / 2 * 2, offset[i / 2 * 2]),
                 };
                 let mut sum = isa.add(isa.load_f32(out), isa.splat(offset));
-                unrolled!(r < R, {
+                unrolled!(r in 0 1 2 3, {
                     let codes = codes[r].as_chunks::<16>().0[i].map(|code: u8| code as i8);
                     sum = isa.mul_add(isa.load_i8(&codes), isa.splat(factors[r][at]), sum);
                 });
@@ -115,12 +117,14 @@ impl<Q: Quant> Op for AddCodes<'_, Q> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { weights, active, h, out, .. } = self;
-        let (fours, rest) = h.as_chunks::<ROWS>();
-        for (i, h) in fours.iter().enumerate() {
-            Self::rows(isa, some_rows::<ROWS>(weights, active, i * ROWS), h, out);
+        if I::COMPACT {
+            return isa.call(AddRows { weights, active, h, out });
         }
-        for (i, &h) in rest.iter().enumerate() {
-            Self::rows(isa, some_rows::<1>(weights, active, fours.len() * ROWS + i), &[h], out);
+        for (i, some) in h.chunks(ROWS).enumerate() {
+            let rows = [i, i + 1].map(|i| some_rows(weights, active, i * ROWS));
+            let mut h = [0.0; ROWS];
+            h[..some.len()].copy_from_slice(some);
+            Self::rows(isa, rows, &h, out);
         }
     }
 }
