@@ -121,8 +121,7 @@ impl NeuronWeights {
             cpu.activate(spec.up_activation, up);
             hidden.data_mut().iter_mut().zip(up.read()).for_each(|(g, u)| *g *= u);
         } else {
-            cpu.project(input, &mut [self.up.onto(hidden)]);
-            cpu.activate(spec.activation, hidden);
+            cpu.project_activated(input, spec.activation, &mut [self.up.onto(hidden)]);
         }
         let rows = hidden.data_mut().chunks_exact_mut(neurons);
         for (t, (h, out)) in rows.zip(delta.data_mut().chunks_exact_mut(self.down.outputs())).enumerate() {
@@ -143,8 +142,7 @@ impl Predictor {
     fn score(&self, cpu: &mut Cpu, x: &Buffer) -> Buffer {
         let (mut low, mut scores) = (Buffer::default(), Buffer::default());
         let first = Output { matrix: &self.first, bias: None, out: &mut low };
-        cpu.project(Input { x, norm: None }, &mut [first]);
-        cpu.activate(Activation::Relu, &mut low);
+        cpu.project_activated(Input { x, norm: None }, Activation::Relu, &mut [first]);
         let second = Output { matrix: &self.second, bias: None, out: &mut scores };
         cpu.project(Input { x: &low, norm: None }, &mut [second]);
         scores

@@ -451,6 +451,7 @@ impl<'a> Product<'a> {
             ops::matmul(self.isa, weights, self.quantized, out, panel);
         }
     }
+
     /// Some of the rows, of one token.
     fn compute_rows(&self, weights: Weights<'_>, rows: &[u32], out: &mut [f32]) {
         if self.exact || !weights.format().is_quantized() {

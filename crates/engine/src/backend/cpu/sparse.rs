@@ -148,10 +148,8 @@ impl Cpu {
         self.pool.for_pieces(out, grain, &mut self.workers, |worker, piece, out| {
             let range = piece * grain..piece * grain + out.len();
             product.compute(gate, range.clone(), MatrixMut::new(out, range.len()), &mut worker.panel);
-            if let Some(bias) = gate_bias {
-                out.iter_mut().zip(&bias[range.clone()]).for_each(|(x, b)| *x += b);
-            }
-            ops::activate(product.isa, activation, out);
+            let bias = gate_bias.map(|bias| &bias[range.clone()]);
+            ops::activate_rows(product.isa, activation, bias, MatrixMut::new(out, range.len()));
             let Worker { rows, columns, .. } = worker;
             select(out, |n, x| fires(range.start + n, x), rows);
             columns.resize(rows.len(), 0.0);

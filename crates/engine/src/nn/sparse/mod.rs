@@ -253,8 +253,7 @@ impl SparseState {
                 down.bias.as_deref()
             }
             (FfnSpec::Plain { activation, .. }, FfnWeights::Plain { up, down }) => {
-                cpu.project(input, &mut [up.onto(hidden)]);
-                cpu.activate(*activation, hidden);
+                cpu.project_activated(input, *activation, &mut [up.onto(hidden)]);
                 down.bias.as_deref()
             }
             _ => return None,
@@ -312,8 +311,7 @@ impl SparseState {
                 down
             }
             (FfnSpec::Plain { activation, .. }, FfnWeights::Plain { up, down }) => {
-                cpu.project(input, &mut [up.onto(hidden)]);
-                cpu.activate(*activation, hidden);
+                cpu.project_activated(input, *activation, &mut [up.onto(hidden)]);
                 down
             }
             _ => return None,

@@ -14,6 +14,30 @@ isa! {
     Avx512Vnni: "avx512vnni" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx2" "fma" "f16c"
 }
 
+/// What an operation makes of the lanes of each of four vectors.
+macro_rules! fold4 {
+    ($v:ident, $op:ident, $half:ident, $quarter:ident) => {{
+        // Two rounds of shuffles leave a quarter of each result in each quarter of one vector.
+        let [a, b, c, d] = $v;
+        let ab = $op(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let cd = $op(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let v = $op(_mm512_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd));
+        fold_quarters!(v, $half, $quarter)
+    }};
+}
+
+/// What an operation makes of the four quarters of a vector, lane by lane.
+macro_rules! fold_quarters {
+    ($v:expr, $half:ident, $quarter:ident) => {{
+        let v = $v;
+        let v = $half(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+        let v = $quarter(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let mut lanes = [0.0; 4];
+        _mm_storeu_ps(lanes.as_mut_ptr(), v);
+        lanes
+    }};
+}
+
 macro_rules! avx512 {
     ($isa:ident = $name:literal, bias $bias:literal, $($dots:tt)+) => {
         impl Isa for $isa {
@@ -163,47 +187,15 @@ macro_rules! avx512 {
                     let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
                     _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
                 };
-                fn sum4(self, v: [__m512; 4]) -> [f32; 4] = {
-                    // Two rounds of shuffles leave a quarter of each sum in each quarter of one vector.
-                    let [a, b, c, d] = v;
-                    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-                    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-                    let v = _mm512_add_ps(
-                        _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
-                        _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
-                    );
-                    let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-                    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                    let mut sums = [0.0; 4];
-                    _mm_storeu_ps(sums.as_mut_ptr(), v);
-                    sums
-                };
+                fn sum4(self, v: [__m512; 4]) -> [f32; 4] = fold4!(v, _mm512_add_ps, _mm256_add_ps, _mm_add_ps);
                 fn sum_quarters(self, v: __m512) -> [f32; 4] = {
                     // Transposed, so that a lane of each sum stands in each quarter.
                     let lanes = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-                    let v = _mm512_permutexvar_ps(opaque(lanes), v);
-                    let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-                    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                    let mut sums = [0.0; 4];
-                    _mm_storeu_ps(sums.as_mut_ptr(), v);
-                    sums
+                    fold_quarters!(_mm512_permutexvar_ps(opaque(lanes), v), _mm256_add_ps, _mm_add_ps)
                 };
                 fn max_lane(self, v: __m512) -> f32 = _mm512_reduce_max_ps(v);
-                fn max_lane4(self, v: [__m512; 4]) -> [f32; 4] = {
-                    // As in `sum4`.
-                    let [a, b, c, d] = v;
-                    let ab = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-                    let cd = _mm512_max_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-                    let v = _mm512_max_ps(
-                        _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
-                        _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
-                    );
-                    let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-                    let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                    let mut largest = [0.0; 4];
-                    _mm_storeu_ps(largest.as_mut_ptr(), v);
-                    largest
-                };
+                fn max_lane4(self, v: [__m512; 4]) -> [f32; 4] =
+                    fold4!(v, _mm512_max_ps, _mm256_max_ps, _mm_max_ps);
             }
 
             // The shift intrinsics take a type of their own for the constant.

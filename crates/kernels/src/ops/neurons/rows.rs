@@ -17,14 +17,15 @@ const ROWS: usize = 4;
 pub fn add_neurons_f32(isa: IsaKind, weights: Weights<'_>, active: &[u32], h: &[f32], out: &mut [f32]) {
     assert_eq!(active.len(), h.len());
     assert_eq!(out.len(), weights.columns());
-    let added = with_quant!(weights.format(), Q => {
+    let is_simple = with_quant!(weights.format(), Q => {
         if const { Q::COMMON && Q::FORMAT.block_len() == 32 } {
-            isa.run(AddCodes::<Q> { weights, active, h, out, format: PhantomData });
+            isa.run(AddCodes::<Q> { weights, active, h, out: &mut *out, format: PhantomData });
+            true
         } else {
-            isa.run(AddRows { weights, active, h, out });
+            false
         }
     });
-    if added.is_none() {
+    if is_simple != Some(true) {
         isa.run(AddRows { weights, active, h, out });
     }
 }
