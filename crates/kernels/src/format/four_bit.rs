@@ -13,6 +13,10 @@ const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
 /// The values of the `IQ4` formats: denser around zero, as weights are.
 const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
+/// Both, for each quarter of a vector.
+const E2M1_BYTES: [&[u8; 16]; 4] = [&as_bytes(E2M1); 4];
+const IQ4_BYTES: [&[u8; 16]; 4] = [&as_bytes(IQ4); 4];
+
 const fn as_bytes(table: [i8; 16]) -> [u8; 16] {
     let mut bytes = [0; 16];
     let mut i = 0;
@@ -55,15 +59,14 @@ impl Quant for MXFP4 {
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<17>(chunk, pair);
-        isa.lookup(&const { as_bytes(E2M1) }, isa.load_nibbles(field::<1, 16, _>(a), field::<1, 16, _>(b)))
+        isa.lookup(E2M1_BYTES, isa.load_nibbles(field::<1, 16, _>(a), field::<1, 16, _>(b)))
     }
 
     const ORDER: Order = Order::Halves;
 
     #[inline(always)]
     fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
-        spaced_nibbles::<I, 17>(isa, chunk, 1 + 4 * half * 17)
-            .map(|codes| isa.lookup(&const { as_bytes(E2M1) }, codes))
+        spaced_nibbles::<I, 17>(isa, chunk, 1 + 4 * half * 17).map(|codes| isa.lookup(E2M1_BYTES, codes))
     }
 }
 
@@ -149,15 +152,14 @@ impl Quant for IQ4_NL {
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<18>(chunk, pair);
-        isa.lookup(&const { as_bytes(IQ4) }, isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b)))
+        isa.lookup(IQ4_BYTES, isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b)))
     }
 
     const ORDER: Order = Order::Halves;
 
     #[inline(always)]
     fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
-        spaced_nibbles::<I, 18>(isa, chunk, 2 + 4 * half * 18)
-            .map(|codes| isa.lookup(&const { as_bytes(IQ4) }, codes))
+        spaced_nibbles::<I, 18>(isa, chunk, 2 + 4 * half * 18).map(|codes| isa.lookup(IQ4_BYTES, codes))
     }
 }
 
@@ -209,15 +211,14 @@ impl Quant for IQ4_XS {
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let Some(block) = super_block::<136>(chunk, pair) else { return isa.splat_byte(0) };
         let groups = field::<8, 128, _>(block).as_chunks::<16>().0;
-        isa.lookup(&const { as_bytes(IQ4) }, isa.load_nibbles(&groups[2 * pair], &groups[2 * pair + 1]))
+        isa.lookup(IQ4_BYTES, isa.load_nibbles(&groups[2 * pair], &groups[2 * pair + 1]))
     }
 
     const ORDER: Order = Order::Halves;
 
     #[inline(always)]
     fn unpack_half<I: Isa>(isa: I, chunk: &[u8], half: usize) -> [I::Bytes; 2] {
-        spaced_nibbles::<I, 16>(isa, chunk, 8 + 4 * half * 16)
-            .map(|codes| isa.lookup(&const { as_bytes(IQ4) }, codes))
+        spaced_nibbles::<I, 16>(isa, chunk, 8 + 4 * half * 16).map(|codes| isa.lookup(IQ4_BYTES, codes))
     }
 }
 

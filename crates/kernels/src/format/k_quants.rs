@@ -6,7 +6,7 @@ use super::block::{
     nibble_vector, scaled_bytes, super_block,
 };
 use super::quant::{Codes, Order, Quant, Scales};
-use crate::isa::Isa;
+use crate::isa::{Isa, unrolled};
 
 /// Two bits with an offset for each 16 weights: `d * scale * q - dmin * min`.
 ///
@@ -151,7 +151,13 @@ impl Quant for Q4_K {
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
         let Some(block) = chunk.first_chunk::<144>() else { return (isa.splat(0.0), isa.splat(0.0)) };
-        scale_and_min_vectors(isa, field::<0, 16, _>(block))
+        scale_and_min_vectors(isa, [field::<0, 16, _>(block); 4])[0]
+    }
+
+    #[inline(always)]
+    fn scale_vectors4<I: Isa>(isa: I, chunks: [&[u8]; 4]) -> [(I::F32, I::F32); 4] {
+        let heads = chunks.map(|chunk| chunk.first_chunk().unwrap_or(&[0; 16]));
+        scale_and_min_vectors(isa, heads)
     }
 
     #[inline(always)]
@@ -203,7 +209,13 @@ impl Quant for Q5_K {
     #[inline(always)]
     fn scale_vectors<I: Isa>(isa: I, chunk: &[u8]) -> (I::F32, I::F32) {
         let Some(block) = chunk.first_chunk::<176>() else { return (isa.splat(0.0), isa.splat(0.0)) };
-        scale_and_min_vectors(isa, field::<0, 16, _>(block))
+        scale_and_min_vectors(isa, [field::<0, 16, _>(block); 4])[0]
+    }
+
+    #[inline(always)]
+    fn scale_vectors4<I: Isa>(isa: I, chunks: [&[u8]; 4]) -> [(I::F32, I::F32); 4] {
+        let heads = chunks.map(|chunk| chunk.first_chunk().unwrap_or(&[0; 16]));
+        scale_and_min_vectors(isa, heads)
     }
 
     #[inline(always)]
@@ -352,32 +364,36 @@ fn scales_and_mins(head: &[u8; 16]) -> Scales {
     scales
 }
 
-/// As [`scales_and_mins`], in a vector: bytes are picked from the head of the block such that scales and mins stand in
+/// As [`scales_and_mins`] of four blocks, in vectors: bytes are picked from the heads such that scales and mins stand in
 /// turn, and their parts masked out and put together.
 #[inline(always)]
-fn scale_and_min_vectors<I: Isa>(isa: I, head: &[u8; 16]) -> (I::F32, I::F32) {
+fn scale_and_min_vectors<I: Isa>(isa: I, heads: [&[u8; 16]; 4]) -> [(I::F32, I::F32); 4] {
     // From the fourth group on, the low four bits share a byte, and the high two are those of another's.
-    const LOW: [u8; 64] = first_16([4, 8, 5, 9, 6, 10, 7, 11, 12, 12, 13, 13, 14, 14, 15, 15]);
-    const TOP: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 5, 9, 6, 10, 7, 11]);
-    const LOW_MASK: [u8; 64] = first_16([63, 63, 63, 63, 63, 63, 63, 63, 15, 0, 15, 0, 15, 0, 15, 0]);
-    const HIGH_MASK: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0, 15, 0, 15, 0, 15]);
-    const TOP_MASK: [u8; 64] = first_16([0, 0, 0, 0, 0, 0, 0, 0, 48, 48, 48, 48, 48, 48, 48, 48]);
-    let low = isa.lookup(head, isa.load(&LOW));
-    let top = isa.shift_right::<2>(isa.lookup(head, isa.load(&TOP)));
+    const LOW: [u8; 64] = four_times([4, 8, 5, 9, 6, 10, 7, 11, 12, 12, 13, 13, 14, 14, 15, 15]);
+    const TOP: [u8; 64] = four_times([0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 5, 9, 6, 10, 7, 11]);
+    const LOW_MASK: [u8; 64] = four_times([63, 63, 63, 63, 63, 63, 63, 63, 15, 0, 15, 0, 15, 0, 15, 0]);
+    const HIGH_MASK: [u8; 64] = four_times([0, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0, 15, 0, 15, 0, 15]);
+    const TOP_MASK: [u8; 64] = four_times([0, 0, 0, 0, 0, 0, 0, 0, 48, 48, 48, 48, 48, 48, 48, 48]);
+    let low = isa.lookup(heads, isa.load(&LOW));
+    let top = isa.shift_right::<2>(isa.lookup(heads, isa.load(&TOP)));
     let high = isa.and(isa.shift_right::<4>(low), isa.load(&HIGH_MASK));
     let low = isa.or(isa.and(low, isa.load(&LOW_MASK)), high);
-    let integers = isa.or(low, isa.and(top, isa.load(&TOP_MASK)));
+    let integers = isa.quarters_to_f32(isa.or(low, isa.and(top, isa.load(&TOP_MASK))));
     // The sign bit makes the offset.
-    let [d, dmin] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_le_bytes);
-    let factors = isa.splat_f16_pair([d, dmin ^ 0x8000]);
-    (isa.mul(isa.first_bytes_to_f32(integers), factors), isa.splat(0.0))
+    let factors = heads.map(|&[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d]) ^ 0x8000_0000);
+    let factors = isa.splat_f16_pairs(factors);
+    let mut vectors = [(isa.splat(0.0), isa.splat(0.0)); 4];
+    unrolled!(i in 0 1 2 3, {
+        vectors[i].0 = isa.mul(integers[i], factors[i]);
+    });
+    vectors
 }
 
-const fn first_16(bytes: [u8; 16]) -> [u8; 64] {
+const fn four_times(bytes: [u8; 16]) -> [u8; 64] {
     let mut all = [0; 64];
     let mut i = 0;
-    while i < 16 {
-        all[i] = bytes[i];
+    while i < 64 {
+        all[i] = bytes[i % 16];
         i += 1;
     }
     all

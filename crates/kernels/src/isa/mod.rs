@@ -152,8 +152,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn shift_right<const BITS: i32>(self, v: Self::Bytes) -> Self::Bytes;
     /// 16-bit words shifted left; the bits that leave a byte must be clear.
     fn shift_left<const BITS: i32>(self, v: Self::Bytes) -> Self::Bytes;
-    /// `table[i]` for each byte `i`, which is below 16.
-    fn lookup(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes;
+    /// For each byte `i`, which is below 16, entry `i` of the table of its quarter.
+    fn lookup(self, tables: [&[u8; 16]; 4], indices: Self::Bytes) -> Self::Bytes;
     /// Output vector `q` holds 4-byte group `q` of each of the 16 rows.
     #[inline(always)]
     fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) {
@@ -236,12 +236,16 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn store_f16(self, v: Self::F32, to: &mut [u16; 16]);
     /// 16 signed bytes, widened.
     fn load_i8(self, from: &[i8; 16]) -> Self::F32;
-    /// The first 16 bytes, signed.
+    /// The bytes of each quarter, signed.
     #[inline(always)]
-    fn first_bytes_to_f32(self, v: Self::Bytes) -> Self::F32 {
+    fn quarters_to_f32(self, v: Self::Bytes) -> [Self::F32; 4] {
         let mut bytes = [0; 64];
         self.store(v, &mut bytes);
-        self.load_i8(&bytes.as_chunks::<16>().0[0].map(|byte| byte as i8))
+        let mut out = [self.splat(0.0); 4];
+        for (out, quarter) in out.iter_mut().zip(bytes.as_chunks::<16>().0) {
+            *out = self.load_i8(&quarter.map(|byte| byte as i8));
+        }
+        out
     }
     /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
@@ -278,14 +282,18 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn splat_f16(self, bits: u16) -> Self::F32 {
         self.load_f16(&[bits; 16])
     }
-    /// Two half-precision floats, widened, in turn.
+    /// Of each word two half-precision floats, widened, in turn: first the low one.
     #[inline(always)]
-    fn splat_f16_pair(self, bits: [u16; 2]) -> Self::F32 {
-        let mut lanes = [bits[0]; 16];
-        for pair in lanes.as_chunks_mut::<2>().0 {
-            pair[1] = bits[1];
+    fn splat_f16_pairs(self, words: [u32; 4]) -> [Self::F32; 4] {
+        let mut out = [self.splat(0.0); 4];
+        for (out, word) in out.iter_mut().zip(words) {
+            let mut lanes = [word as u16; 16];
+            for pair in lanes.as_chunks_mut::<2>().0 {
+                pair[1] = (word >> 16) as u16;
+            }
+            *out = self.load_f16(&lanes);
         }
-        self.load_f16(&lanes)
+        out
     }
     /// One float in all lanes.
     fn splat(self, x: f32) -> Self::F32;

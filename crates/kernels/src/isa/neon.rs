@@ -110,8 +110,7 @@ macro_rules! neon {
                     vshlq_u8(v, vdupq_n_s8(-(bits as i8)));
                 fn shift_right1<const BITS: i32>(self, v: uint8x16_t) -> uint8x16_t = vshlq_u8(v, vdupq_n_s8(-(BITS as i8)));
                 fn shift_left1<const BITS: i32>(self, v: uint8x16_t) -> uint8x16_t = vshlq_u8(v, vdupq_n_s8(BITS as i8));
-                fn lookup1(self, table: &[u8; 16], indices: uint8x16_t) -> uint8x16_t =
-                    vqtbl1q_u8(vld1q_u8(table.as_ptr().cast()), indices);
+                fn lookup1(self, table: uint8x16_t, indices: uint8x16_t) -> uint8x16_t = vqtbl1q_u8(table, indices);
                 fn expand_bits1(self, bits: u32, byte: u8) -> uint8x16_t = {
                     let spread = vcombine_u8(vdup_n_u8(bits as u8), vdup_n_u8((bits >> 8) as u8));
                     let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));

@@ -134,10 +134,10 @@ macro_rules! isa_by_parts {
                 out
             }
             #[inline(always)]
-            fn lookup(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes {
-                let mut out = indices;
+            fn lookup(self, tables: [&[u8; 16]; 4], indices: Self::Bytes) -> Self::Bytes {
+                let mut out = $crate::isa::parts::load_quarters!($n, self, tables);
                 for i in 0..$n {
-                    out[i] = self.lookup1(table, indices[i]);
+                    out[i] = self.lookup1(out[i], indices[i]);
                 }
                 out
             }

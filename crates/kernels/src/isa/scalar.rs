@@ -114,8 +114,8 @@ impl Isa for Scalar {
         v.map(|b| b << BITS)
     }
     #[inline(always)]
-    fn lookup(self, table: &[u8; 16], indices: [u8; 64]) -> [u8; 64] {
-        indices.map(|i| table[usize::from(i & 15)])
+    fn lookup(self, tables: [&[u8; 16]; 4], indices: [u8; 64]) -> [u8; 64] {
+        core::array::from_fn(|i| tables[i / 16][usize::from(indices[i] & 15)])
     }
     #[inline(always)]
     fn prefetch(self, _: &[u8], _: usize) {}

@@ -75,8 +75,7 @@ impl $isa {
         fn shift_right_by1(self, v: v128, bits: u32) -> v128 = u16x8_shr(v, bits);
         fn shift_right1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shr(v, BITS as u32);
         fn shift_left1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shl(v, BITS as u32);
-        fn lookup1(self, table: &[u8; 16], indices: v128) -> v128 =
-            arithmetic::swizzle(self.load1(table), indices);
+        fn lookup1(self, table: v128, indices: v128) -> v128 = arithmetic::swizzle(table, indices);
         fn expand_bits1(self, bits: u32, byte: u8) -> v128 = {
             let (a, b) = (bits as u8, (bits >> 8) as u8);
             let spread = u8x16(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);

@@ -28,8 +28,7 @@ impl Avx2 {
             let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), _mm_srli_epi16::<4>(low));
             _mm256_and_si256(both, _mm256_set1_epi8(15))
         };
-        fn lookup1(self, table: &[u8; 16], indices: __m256i) -> __m256i =
-            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), indices);
+        fn lookup1(self, tables: __m256i, indices: __m256i) -> __m256i = _mm256_shuffle_epi8(tables, indices);
         fn expand_bits1(self, bits: u32, byte: u8) -> __m256i = {
             let spread = _mm256_set_epi64x(
                 0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0,

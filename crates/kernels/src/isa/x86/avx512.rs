@@ -101,11 +101,7 @@ macro_rules! avx512 {
                         let words = opaque(_mm512_loadu_si512(words.as_ptr().cast()));
                         _mm512_permutex2var_epi32(first, words, second)
                     } else {
-                        let piece = |i: usize| _mm_loadu_si128(bytes.as_ptr().add(i * STRIDE).cast());
-                        let pieces = _mm512_broadcast_i32x4(piece(0));
-                        let pieces = _mm512_mask_broadcast_i32x4(pieces, 0x00f0, piece(1));
-                        let pieces = _mm512_mask_broadcast_i32x4(pieces, 0x0f00, piece(2));
-                        _mm512_mask_broadcast_i32x4(pieces, 0xf000, piece(3))
+                        four_pieces([0, 1, 2, 3].map(|i| bytes.as_ptr().wrapping_add(i * STRIDE)))
                     }
                 };
                 fn splat4(self, from: &[u8; 4]) -> __m512i = _mm512_set1_epi32(i32::from_le_bytes(*from));
@@ -114,8 +110,8 @@ macro_rules! avx512 {
                 fn and(self, a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
                 fn or(self, a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
                 fn xor(self, a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
-                fn lookup(self, table: &[u8; 16], indices: __m512i) -> __m512i =
-                    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), indices);
+                fn lookup(self, tables: [&[u8; 16]; 4], indices: __m512i) -> __m512i =
+                    _mm512_shuffle_epi8(four_pieces(tables.map(|table| table.as_ptr())), indices);
                 fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) = transpose(rows, out);
 
                 fn splat_i32(self, x: i32) -> __m512i = _mm512_set1_epi32(x);
@@ -130,10 +126,25 @@ macro_rules! avx512 {
                     _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
                 fn load_i8(self, from: &[i8; 16]) -> __m512 =
                     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
-                fn first_bytes_to_f32(self, v: __m512i) -> __m512 =
-                    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm512_castsi512_si128(v)));
-                fn splat_f16_pair(self, bits: [u16; 2]) -> __m512 =
-                    _mm512_cvtph_ps(_mm256_set1_epi32(i32::from(bits[0]) | i32::from(bits[1]) << 16));
+                fn quarters_to_f32(self, v: __m512i) -> [__m512; 4] = {
+                    let float = |quarter| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(quarter));
+                    [
+                        float(_mm512_castsi512_si128(v)),
+                        float(_mm512_extracti32x4_epi32::<1>(v)),
+                        float(_mm512_extracti32x4_epi32::<2>(v)),
+                        float(_mm512_extracti32x4_epi32::<3>(v)),
+                    ]
+                };
+                fn splat_f16_pairs(self, words: [u32; 4]) -> [__m512; 4] = {
+                    let pairs = _mm256_cvtph_ps(_mm_loadu_si128(words.as_ptr().cast()));
+                    let pairs = _mm512_castps_pd(_mm512_castps256_ps512(pairs));
+                    [
+                        _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm512_castpd512_pd128(pairs))),
+                        _mm512_castpd_ps(_mm512_permutexvar_pd(_mm512_set1_epi64(1), pairs)),
+                        _mm512_castpd_ps(_mm512_permutexvar_pd(_mm512_set1_epi64(2), pairs)),
+                        _mm512_castpd_ps(_mm512_permutexvar_pd(_mm512_set1_epi64(3), pairs)),
+                    ]
+                };
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
                 fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> __m512 = {
@@ -234,6 +245,21 @@ avx512! { Avx512Vnni = "avx512", bias 128,
         let signed = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
         _mm512_dpbusd_epi32(acc, _mm512_abs_epi8(codes), signed)
     };
+}
+
+/// Four times 16 bytes.
+///
+/// # Safety
+/// AVX-512 F must be there, and the bytes readable.
+#[inline(always)]
+unsafe fn four_pieces([a, b, c, d]: [*const u8; 4]) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let pieces = _mm512_broadcast_i32x4(_mm_loadu_si128(a.cast()));
+        let pieces = _mm512_mask_broadcast_i32x4(pieces, 0x00f0, _mm_loadu_si128(b.cast()));
+        let pieces = _mm512_mask_broadcast_i32x4(pieces, 0x0f00, _mm_loadu_si128(c.cast()));
+        _mm512_mask_broadcast_i32x4(pieces, 0xf000, _mm_loadu_si128(d.cast()))
+    }
 }
 
 /// The first four bytes of each of eight blocks, in the lanes of 32 bits; where `BLOCK` is not a multiple of 4 the second

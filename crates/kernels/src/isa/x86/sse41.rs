@@ -22,8 +22,7 @@ impl Sse41 {
         fn shift_right_by1(self, v: __m128i, bits: u32) -> __m128i = _mm_srl_epi16(v, _mm_cvtsi32_si128(bits as i32));
         fn shift_right1<const BITS: i32>(self, v: __m128i) -> __m128i = _mm_srli_epi16::<BITS>(v);
         fn shift_left1<const BITS: i32>(self, v: __m128i) -> __m128i = _mm_slli_epi16::<BITS>(v);
-        fn lookup1(self, table: &[u8; 16], indices: __m128i) -> __m128i =
-            _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), indices);
+        fn lookup1(self, table: __m128i, indices: __m128i) -> __m128i = _mm_shuffle_epi8(table, indices);
         fn expand_bits1(self, bits: u32, byte: u8) -> __m128i = {
             let spread = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
             let own = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);

@@ -167,8 +167,16 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             (isa.load_even(&x.scale), isa.load_odd(&x.sum), isa.mul(isa.load_even(&x.sum), minus_zero))
         };
         let mut scales = [[0.0; 16]; R];
+        let mut vectors = [(minus_zero, minus_zero); R];
+        let (fours, rest) = vectors.as_chunks_mut::<4>();
+        for (four, chunks) in fours.iter_mut().zip(chunk.as_chunks::<4>().0) {
+            *four = Q::scale_vectors4(isa, *chunks);
+        }
+        for (vectors, chunk) in rest.iter_mut().zip(chunk.as_chunks::<4>().1) {
+            *vectors = Q::scale_vectors(isa, chunk);
+        }
         unrolled!(r < R, {
-            let (mut scale, mut offset) = Q::scale_vectors(isa, chunk[r]);
+            let (mut scale, mut offset) = vectors[r];
             if len < CHUNK && !(I::FINITE_HEADS && Q::FORMAT.block_len() == 32) {
                 // Not a number where other bytes stand, perhaps.
                 scale = isa.keep(scale, if Q::GROUP == 16 { len / 16 } else { len / 32 * 2 });
