@@ -177,6 +177,17 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn dot_unsigned(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// Adds to each lane the four products of its bytes, both signed, `x` above -128.
     fn dot_signed(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// As [`Isa::dot_unsigned`] for codes below 16, at most eight times from zero; [`Isa::finish_nibbles`] makes of it what
+    /// that gives. Where [`Isa::NIBBLES`] is set, sums of 16 bits, perhaps.
+    #[inline(always)]
+    fn dot_nibbles(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32 {
+        self.dot_unsigned(acc, codes, x)
+    }
+    /// The sums of [`Isa::dot_nibbles`].
+    #[inline(always)]
+    fn finish_nibbles(self, acc: Self::I32) -> Self::I32 {
+        acc
+    }
     /// In each lane the products of its bytes, of all of `codes` with `x`.
     #[inline(always)]
     fn dot_all<const N: usize>(
@@ -185,14 +196,16 @@ pub trait Isa: Copy + Send + Sync + 'static {
         codes: [Self::Bytes; N],
         x: [Self::Bytes; N],
     ) -> Self::I32 {
+        const { assert!(N <= 8, "sums of nibbles would overflow") };
         let mut sum = self.splat_i32(0);
         unrolled!(i < N, {
             sum = match range {
+                CodeRange::Nibble => self.dot_nibbles(sum, codes[i], x[i]),
+                CodeRange::Unsigned => self.dot_unsigned(sum, codes[i], x[i]),
                 CodeRange::Signed => self.dot_signed(sum, codes[i], x[i]),
-                CodeRange::Nibble | CodeRange::Unsigned => self.dot_unsigned(sum, codes[i], x[i]),
             };
         });
-        sum
+        if range == CodeRange::Nibble { self.finish_nibbles(sum) } else { sum }
     }
     /// For each of `P` panels and `T` tokens, in each lane the products of its bytes of all the panel's lines with the
     /// token's four of that line.
@@ -203,6 +216,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
         lines: [&[[u8; 64]; N]; P],
         x: [&[[u8; 4]; N]; T],
     ) -> [[Self::I32; T]; P] {
+        const { assert!(N <= 8, "sums of nibbles would overflow") };
         let mut sums = [[self.splat_i32(0); T]; P];
         for q in 0..N {
             let mut line = [self.splat_byte(0); P];
@@ -213,9 +227,17 @@ pub trait Isa: Copy + Send + Sync + 'static {
                 let x = self.splat4(&x[t][q]);
                 unrolled!(p < P, {
                     sums[p][t] = match range {
+                        CodeRange::Nibble => self.dot_nibbles(sums[p][t], line[p], x),
+                        CodeRange::Unsigned => self.dot_unsigned(sums[p][t], line[p], x),
                         CodeRange::Signed => self.dot_signed(sums[p][t], line[p], x),
-                        CodeRange::Nibble | CodeRange::Unsigned => self.dot_unsigned(sums[p][t], line[p], x),
                     };
+                });
+            });
+        }
+        if range == CodeRange::Nibble {
+            unrolled!(t < T, {
+                unrolled!(p < P, {
+                    sums[p][t] = self.finish_nibbles(sums[p][t]);
                 });
             });
         }

@@ -91,5 +91,90 @@ impl Avx2 {
 }
 
 crate::isa::parts::isa_by_parts! {
-    Avx2 = "avx2", 2 registers of 32 bytes, rows 4, tokens 4, __m256i, __m256i, __m256
+    Avx2 = "avx2", 2 registers of 32 bytes, rows 4, tokens 4, __m256i, __m256i, __m256;
+
+    const NIBBLES: bool = true;
+    const ONE_SUM: bool = true;
+
+    steps! {
+        // Eight pairs cannot leave an i16: 8 * 2 * 15 * 127 is below 32768.
+        fn dot_nibbles(self, acc: [__m256i; 2], codes: [__m256i; 2], x: [__m256i; 2]) -> [__m256i; 2] = [
+            _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(codes[0], x[0])),
+            _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(codes[1], x[1])),
+        ];
+        fn finish_nibbles(self, acc: [__m256i; 2]) -> [__m256i; 2] = [
+            _mm256_madd_epi16(acc[0], _mm256_set1_epi16(1)),
+            _mm256_madd_epi16(acc[1], _mm256_set1_epi16(1)),
+        ];
+        fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> [__m256; 2] = {
+            let padded;
+            let chunk = match chunk.get(..8 * BLOCK) {
+                Some(chunk) => chunk,
+                // Only the last chunk of a row is short; blocks are at most 36 bytes.
+                None => {
+                    let mut start = [0; 8 * 36];
+                    start[..chunk.len()].copy_from_slice(chunk);
+                    padded = start;
+                    &padded[..8 * BLOCK]
+                }
+            };
+            let (low, high) = chunk.split_at(4 * BLOCK);
+            [widen_heads::<TWO>(four_heads::<BLOCK>(low)), widen_heads::<TWO>(four_heads::<BLOCK>(high))]
+        };
+        fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> [__m256; 2] = {
+            let [a, b, c, d] = rows;
+            let low = _mm_unpacklo_epi64(two_heads::<BLOCK>(a), two_heads::<BLOCK>(b));
+            let high = _mm_unpacklo_epi64(two_heads::<BLOCK>(c), two_heads::<BLOCK>(d));
+            [widen_heads::<TWO>(low), widen_heads::<TWO>(high)]
+        };
+    }
+}
+
+/// The first four bytes of each of four blocks. Loads that begin ahead of the later ones have them where they belong, so
+/// that nothing has to be moved.
+///
+/// # Safety
+/// AVX2 must be there.
+#[inline(always)]
+unsafe fn four_heads<const BLOCK: usize>(blocks: &[u8]) -> __m128i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let heads = two_heads::<BLOCK>(blocks);
+        let heads = _mm_blend_epi32::<0b0100>(heads, load_at(blocks, 2 * BLOCK - 8));
+        _mm_blend_epi32::<0b1000>(heads, load_at(blocks, 3 * BLOCK - 12))
+    }
+}
+
+/// The first four bytes of each of two blocks, and eight more.
+///
+/// # Safety
+/// AVX2 must be there.
+#[inline(always)]
+unsafe fn two_heads<const BLOCK: usize>(blocks: &[u8]) -> __m128i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm_blend_epi32::<0b0010>(load_at(blocks, 0), load_at(blocks, BLOCK - 4)) }
+}
+
+/// 16 bytes of a chunk, from `at` on.
+///
+/// # Safety
+/// AVX2 must be there.
+#[inline(always)]
+unsafe fn load_at(chunk: &[u8], at: usize) -> __m128i {
+    let bytes: &[u8; 16] = chunk[at..].first_chunk().expect("a chunk is longer than the last load reaches");
+    // SAFETY: the caller's promise, and a whole array is read.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Heads of two half-precision floats, widened; unless there are `TWO`, zero in place of the second.
+///
+/// # Safety
+/// F16C and AVX2 must be there.
+#[inline(always)]
+unsafe fn widen_heads<const TWO: bool>(heads: __m128i) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let heads = if TWO { heads } else { _mm_and_si128(heads, _mm_set1_epi32(0xffff)) };
+        _mm256_cvtph_ps(heads)
+    }
 }

@@ -95,17 +95,18 @@ impl<T: Element> Op for Attend<'_, T> {
                 t += QUERIES;
             }
         }
-        while !I::ONE_SUM && t + 4 <= tokens {
+        // A vector takes four of few registers, or none.
+        let few = const { I::TOKENS < 4 };
+        while !few && t + 4 <= tokens {
             self.queries::<I, 4, 1, 2>(isa, t);
             t += 4;
         }
-        // A vector takes four of few registers.
-        while I::ONE_SUM && t + 2 <= tokens {
+        while few && t + 2 <= tokens {
             self.queries::<I, 2, 1, 1>(isa, t);
             t += 2;
         }
         while t < tokens {
-            if I::ONE_SUM {
+            if few {
                 self.queries::<I, 1, 1, 1>(isa, t);
             } else {
                 self.queries::<I, 1, 4, 4>(isa, t);
