@@ -91,10 +91,15 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     ) {
         let full = columns / CHUNK;
         let mut sums = [Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) }; R];
+        // All of one length, so that one check of a place in them does for all.
+        let mut whole = [&[][..]; R];
+        for r in 0..R {
+            whole[r] = &rows[r][..full * Self::CHUNK_BYTES];
+        }
         for (c, x) in x[..full].iter().enumerate() {
             let mut chunk = [&[][..]; R];
             unrolled!(r < R, {
-                chunk[r] = &rows[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
+                chunk[r] = &whole[r][c * Self::CHUNK_BYTES..][..Self::CHUNK_BYTES];
             });
             unrolled!(r < R, {
                 for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
