@@ -10,7 +10,7 @@ pub use cache::{
 use super::MatrixMut;
 use super::activation::exp_sum;
 use super::math::exp;
-use crate::isa::{Isa, IsaKind, LANES, Op};
+use crate::isa::{Isa, IsaKind, LANES, Op, unrolled};
 use cache::{Element, GROUP};
 
 /// Positions of a cache that lie together; see [`attend`].
@@ -221,14 +221,7 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
     if T::SCALED {
         for g in 0..groups {
             let mut part = [[isa.splat(0.0); K]; Q];
-            for d in g * GROUP..((g + 1) * GROUP).min(head_dim) {
-                for b in 0..K {
-                    let key = T::load(isa, &keys[b][d]);
-                    for i in 0..Q {
-                        part[i][b] = isa.mul_add(isa.splat(q[i][d]), key, part[i][b]);
-                    }
-                }
-            }
+            add_products(isa, q, &keys, g * GROUP..((g + 1) * GROUP).min(head_dim), &mut part);
             for b in 0..K {
                 let scale = isa.load_f16(&cache.key_scales[(first_block + b) * groups + g]);
                 for i in 0..Q {
@@ -237,17 +230,7 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
             }
         }
     } else {
-        for i in 1..Q {
-            assert_eq!(q[i].len(), head_dim);
-        }
-        for d in 0..head_dim {
-            for b in 0..K {
-                let key = T::load(isa, &keys[b][d]);
-                for i in 0..Q {
-                    sums[i][b] = isa.mul_add(isa.splat(q[i][d]), key, sums[i][b]);
-                }
-            }
-        }
+        add_products(isa, q, &keys, 0..head_dim, &mut sums);
     }
     for i in 0..Q {
         for b in 0..K {
@@ -262,6 +245,33 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
             }
             isa.store_f32(s, &mut out[i][block + b]);
         }
+    }
+}
+
+/// Adds the products of some dimensions of `Q` queries with `K` blocks of 16 keys.
+#[inline(always)]
+fn add_products<I: Isa, T: Element, const Q: usize, const K: usize>(
+    isa: I,
+    q: &[&[f32]; Q],
+    keys: &[&[[T; LANES]]; K],
+    dims: core::ops::Range<usize>,
+    sums: &mut [[I::F32; K]; Q],
+) {
+    // All of one length, so that nothing is checked in the loop: sums that it may leave by a panic are stored each time.
+    let (mut q_dims, mut key_dims) = ([&[][..]; Q], [&[][..]; K]);
+    for i in 0..Q {
+        q_dims[i] = &q[i][dims.start..][..dims.len()];
+    }
+    for b in 0..K {
+        key_dims[b] = &keys[b][dims.start..][..dims.len()];
+    }
+    for d in 0..dims.len() {
+        unrolled!(b < K, {
+            let key = T::load(isa, &key_dims[b][d]);
+            unrolled!(i < Q, {
+                sums[i][b] = isa.mul_add(isa.splat(q_dims[i][d]), key, sums[i][b]);
+            });
+        });
     }
 }
 
