@@ -10,7 +10,7 @@ use crate::weights::Bytes;
 const GRAIN: usize = 64;
 
 /// Bytes of weights in a task of few tokens, about: memory delivers long runs faster than short ones.
-const TASK_BYTES: usize = 128 << 10;
+const TASK_BYTES: usize = 256 << 10;
 
 /// A weight matrix, `[rows, columns]`, used in place in the bytes of the file.
 #[derive(Clone, Debug)]
@@ -48,10 +48,14 @@ impl Matrix {
         self.bytes.len()
     }
 
-    /// How many of `rows` rows make a task of a product with so many tokens: of equal size, as many for each thread.
+    /// How many of `rows` rows make a task of a product with so many tokens: of equal size, as many for each thread. One
+    /// thread alone takes them all.
     pub(super) fn grain(&self, rows: usize, tokens: usize, threads: usize) -> usize {
         if tokens >= PANEL_TOKENS {
             return GRAIN;
+        }
+        if threads == 1 {
+            return rows.max(1);
         }
         let row_bytes = self.bytes.len() / self.rows.max(1);
         let tasks = (rows * row_bytes / TASK_BYTES).max(1).next_multiple_of(threads);
