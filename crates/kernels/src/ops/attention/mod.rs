@@ -98,7 +98,11 @@ impl<T: Element> Op for Attend<'_, T> {
         // A vector takes four of few registers, or none.
         let few = const { I::TOKENS < 4 };
         while !few && t + 4 <= tokens {
-            self.queries::<I, 4, 1, 2>(isa, t);
+            if const { I::TOKENS >= QUERIES } {
+                self.queries::<I, 4, 1, 2>(isa, t);
+            } else {
+                self.queries::<I, 4, 1, 1>(isa, t);
+            }
             t += 4;
         }
         while few && t + 2 <= tokens {

@@ -49,7 +49,8 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
         Self { weights, x, out, panel, format: PhantomData }
     }
 
-    /// Unpacks rows `first ..`, at most 16, into the panel.
+    /// Unpacks rows `first ..`, at most 16, into the panel, and asks for those of the next one: few tokens leave no time to
+    /// wait for memory.
     #[inline(always)]
     fn unpack<I: Isa>(isa: I, weights: Weights<'_>, first: usize, panel: &mut [PanelRun]) {
         let chunk_bytes = const { CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes() };
@@ -60,6 +61,9 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
             let start = c * chunk_bytes;
             let end = (start + chunk_bytes).min(weights.row_bytes);
             for r in 0..rows {
+                for line in (start..end).step_by(64) {
+                    isa.prefetch(weights.bytes, (first + ROWS + r) * weights.row_bytes + line);
+                }
                 let (first, second) = Q::scale_vectors(isa, &weights.row(first + r)[start..end]);
                 let mut lanes = [[0.0; 16]; 2];
                 isa.store_f32(first, &mut lanes[0]);
