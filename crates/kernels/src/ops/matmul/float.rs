@@ -161,7 +161,7 @@ impl<'a> Ahead<'a> {
     }
 
     /// Asks for the next `lines`.
-    #[inline(always)]
+    #[inline(never)]
     fn ask<I: Isa>(&mut self, isa: I, lines: usize) {
         if self.bytes.is_empty() {
             return;

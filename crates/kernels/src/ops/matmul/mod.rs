@@ -85,6 +85,14 @@ impl<'a> Weights<'a> {
         (next as usize).wrapping_sub(selected[i] as usize).wrapping_mul(self.row_bytes)
     }
 
+    /// Asks for bytes of a row, if there is such a row. Not inlined: the code is the same for all formats.
+    #[inline(never)]
+    fn prefetch<I: Isa>(&self, isa: I, row: usize, bytes: core::ops::Range<usize>) {
+        for line in bytes.step_by(64) {
+            isa.prefetch(self.bytes, row * self.row_bytes + line);
+        }
+    }
+
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]

@@ -61,9 +61,7 @@ impl<'a, Q: Quant> MatMul<'a, Q> {
             let start = c * chunk_bytes;
             let end = (start + chunk_bytes).min(weights.row_bytes);
             for r in 0..rows {
-                for line in (start..end).step_by(64) {
-                    isa.prefetch(weights.bytes, (first + ROWS + r) * weights.row_bytes + line);
-                }
+                weights.prefetch(isa, first + ROWS + r, start..end);
                 let (first, second) = Q::scale_vectors(isa, &weights.row(first + r)[start..end]);
                 let mut lanes = [[0.0; 16]; 2];
                 isa.store_f32(first, &mut lanes[0]);
