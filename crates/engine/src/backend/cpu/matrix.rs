@@ -49,12 +49,12 @@ impl Matrix {
     }
 
     /// How many of `rows` rows make a task of a product with so many tokens: of equal size, as many for each thread. One
-    /// thread alone takes them all.
+    /// thread alone takes them all for one token; for a few, what it takes is to stay in cache.
     pub(super) fn grain(&self, rows: usize, tokens: usize, threads: usize) -> usize {
         if tokens >= PANEL_TOKENS {
             return GRAIN;
         }
-        if threads == 1 {
+        if threads == 1 && tokens == 1 {
             return rows.max(1);
         }
         let row_bytes = self.bytes.len() / self.rows.max(1);
