@@ -146,7 +146,7 @@ pub const fn panel_runs(columns: usize) -> usize {
 const AHEAD: usize = 1024;
 
 /// Tokens from which on a panel is worth its unpacking: arithmetic bounds a product then, not memory.
-pub const PANEL_TOKENS: usize = 6;
+pub const PANEL_TOKENS: usize = 4;
 
 /// `out = x · weightsᵀ` for 8-bit activations of `out.rows()` tokens.
 ///
