@@ -135,57 +135,23 @@ pub(super) struct MatMul<'a> {
 #[repr(align(64))]
 struct Panel([[f32; ROWS]; BLOCK]);
 
-/// Bytes of the rows of a panel that will be packed next, asked for line by line.
-#[derive(Clone, Copy)]
+/// Rows of a panel that will be packed next, and the place of its columns in their bytes.
+#[derive(Clone)]
 struct Ahead<'a> {
-    /// From the first of them on.
-    bytes: &'a [u8],
-    /// Those of a row, and from one row to the next.
-    len: usize,
-    row_bytes: usize,
-    /// The next line: of which row, and where in it.
-    row: usize,
-    line: usize,
-}
-
-impl<'a> Ahead<'a> {
-    const NOTHING: Self = Self { bytes: &[], len: 0, row_bytes: 0, row: 0, line: 0 };
-
-    /// Columns `at .. at + len` of rows `first ..`.
-    fn new(weights: Weights<'a>, first: usize, at: usize, len: usize) -> Self {
-        let row_bytes = weights.row_bytes;
-        let place = |at| weights.format.row_bytes(at).unwrap_or(row_bytes);
-        let (start, end) = (place(at), place(at + len));
-        let bytes = weights.bytes.get(first * row_bytes + start..).unwrap_or(&[]);
-        Self { bytes, len: end - start, row_bytes, row: 0, line: 0 }
-    }
-
-    /// Asks for the next `lines`.
-    #[inline(never)]
-    fn ask<I: Isa>(&mut self, isa: I, lines: usize) {
-        if self.bytes.is_empty() {
-            return;
-        }
-        for _ in 0..lines {
-            isa.prefetch(self.bytes, self.row + self.line);
-            self.line += 64;
-            if self.line >= self.len {
-                self.row += self.row_bytes;
-                self.line = 0;
-            }
-        }
-    }
+    weights: Weights<'a>,
+    first: usize,
+    bytes: core::ops::Range<usize>,
 }
 
 impl MatMul<'_> {
     /// Adds the products of `P` panels with `T` tokens to their sums in rows `first ..` and columns `column ..` of `out`;
-    /// there are none yet at the `start`. What leaves `out` is dropped. Meanwhile `ahead` is asked for, as many
-    /// lines as there are columns.
+    /// there are none yet at the `start`. What leaves `out` is dropped. Meanwhile the `ahead` is asked
+    /// for, a row of each panel with every [`ROWS`] columns.
     #[inline(always)]
     fn tile<I: Isa, const T: usize, const P: usize>(
         isa: I,
         panels: &[Panel; P],
-        mut ahead: [Ahead<'_>; P],
+        ahead: Option<&Ahead<'_>>,
         x: [&[f32]; T],
         start: bool,
         out: &mut MatrixMut<'_>,
@@ -208,8 +174,10 @@ impl MatMul<'_> {
         });
         for block in (0..len).step_by(ROWS) {
             let end = (block + ROWS).min(len);
-            for p in 0..P {
-                ahead[p].ask(isa, end - block);
+            if let Some(Ahead { weights, first, bytes }) = ahead {
+                for p in 0..P {
+                    weights.prefetch(isa, first + p * ROWS + block / ROWS, bytes.clone());
+                }
             }
             for k in block..end {
                 let mut lines = [isa.splat(0.0); P];
@@ -246,7 +214,7 @@ impl MatMul<'_> {
     fn tiles<'x, I: Isa, const T: usize, const P: usize>(
         isa: I,
         panels: &[Panel; PANELS],
-        ahead: &[Ahead<'_>; PANELS],
+        ahead: &Ahead<'_>,
         x: impl Fn(usize) -> &'x [f32],
         start: bool,
         out: &mut MatrixMut<'_>,
@@ -257,26 +225,27 @@ impl MatMul<'_> {
         let panels = &panels.as_chunks::<P>().0[..groups];
         let columns = (column..).step_by(P * ROWS);
         // The first tokens ask for what comes next.
-        let ahead =
-            |group: usize, t: usize| if t == 0 { ahead.as_chunks().0[group] } else { [Ahead::NOTHING; P] };
+        let ahead = |group: usize, t: usize| {
+            (t == 0).then(|| Ahead { first: ahead.first + group * P * ROWS, ..ahead.clone() })
+        };
         let mut t = 0;
         while t + T <= tokens {
             let x = group::<T>(&x, t);
             for (i, (panels, column)) in panels.iter().zip(columns.clone()).enumerate() {
-                Self::tile(isa, panels, ahead(i, t), x, start, out, t, column);
+                Self::tile(isa, panels, ahead(i, t).as_ref(), x, start, out, t, column);
             }
             t += T;
         }
         while T > 4 && t + 4 <= tokens {
             let x = group::<4>(&x, t);
             for (i, (panels, column)) in panels.iter().zip(columns.clone()).enumerate() {
-                Self::tile(isa, panels, ahead(i, t), x, start, out, t, column);
+                Self::tile(isa, panels, ahead(i, t).as_ref(), x, start, out, t, column);
             }
             t += 4;
         }
         while t < tokens {
             for (i, (panels, column)) in panels.iter().zip(columns.clone()).enumerate() {
-                Self::tile(isa, panels, ahead(i, t), [x(t)], start, out, t, column);
+                Self::tile(isa, panels, ahead(i, t).as_ref(), [x(t)], start, out, t, column);
             }
             t += 1;
         }
@@ -375,12 +344,9 @@ impl Op for MatMul<'_> {
                 let (panels, out, start) = (&panels, &mut out, at == 0);
                 let (next_first, next_at) =
                     if at + len < columns { (first, at + len) } else { (first + PANELS * ROWS, 0) };
-                let mut ahead = [Ahead::NOTHING; PANELS];
-                for (p, ahead) in ahead.iter_mut().enumerate() {
-                    *ahead =
-                        Ahead::new(weights, next_first + p * ROWS, next_at, BLOCK.min(columns - next_at));
-                }
-                let ahead = &ahead;
+                let place = |at| weights.format.row_bytes(at).unwrap_or(weights.row_bytes);
+                let bytes = place(next_at)..place((next_at + BLOCK).min(columns));
+                let ahead = &Ahead { weights, first: next_first, bytes };
                 let x = |t: usize| &x[t * columns + at..][..len];
                 match I::TOKENS {
                     1 => Self::tiles::<I, 1, 1>(isa, panels, ahead, x, start, out, first),
