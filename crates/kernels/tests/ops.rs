@@ -319,13 +319,14 @@ fn reference_attention(
     v: &[f32],
     head_dim: usize,
     first: usize,
+    group: usize,
     score: Score,
 ) -> Vec<f64> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let mut out = Vec::new();
-    let tokens = q.len() / head_dim;
+    let tokens = q.len() / head_dim / group;
     for (t, q) in q.chunks(head_dim).enumerate() {
-        let position = first + t;
+        let position = first + t / group;
         let begin = score.window.map_or(0, |w| (position + 1).saturating_sub(w));
         let last = if score.causal { position } else { first + tokens - 1 };
         let weights: Vec<f64> = (begin..=last)
@@ -354,24 +355,27 @@ fn reference_attention(
 #[test]
 fn attention() {
     let mut random = Random::new(5);
-    for (head_dim, first, tokens, window, soft_cap, slope, causal) in [
-        (64, 0, 1, None, None, 0.0, true),
-        (64, 0, 37, None, None, 0.0, true),
-        (64, 130, 1, None, None, 0.0, true),
-        (24, 100, 19, None, None, 0.0, true),
-        (80, 50, 9, Some(8), None, 0.0, true),
-        (16, 200, 3, Some(70), None, 0.0, true),
-        (128, 77, 12, None, Some(5.0), 0.0, true),
-        (32, 60, 11, None, None, 0.0625, true),
-        (32, 0, 1, None, None, 0.0, false),
-        (32, 0, 77, None, None, 0.0, false),
-        (64, 5, 16, None, None, 0.0, false),
+    for (head_dim, first, tokens, group, window, soft_cap, slope, causal) in [
+        (64, 0, 1, 1, None, None, 0.0, true),
+        (64, 0, 37, 1, None, None, 0.0, true),
+        (64, 130, 1, 1, None, None, 0.0, true),
+        (24, 100, 19, 1, None, None, 0.0, true),
+        (80, 50, 9, 1, Some(8), None, 0.0, true),
+        (16, 200, 3, 1, Some(70), None, 0.0, true),
+        (128, 77, 12, 1, None, Some(5.0), 0.0, true),
+        (32, 60, 11, 1, None, None, 0.0625, true),
+        (32, 0, 1, 1, None, None, 0.0, false),
+        (32, 0, 77, 1, None, None, 0.0, false),
+        (64, 5, 16, 1, None, None, 0.0, false),
+        (64, 130, 1, 3, None, None, 0.0, true),
+        (64, 70, 1, 7, Some(60), None, 0.0, true),
+        (32, 60, 3, 4, Some(40), None, 0.0, true),
     ] {
         let positions = first + tokens;
         let score = Score { scale: 1.0 / (head_dim as f32).sqrt(), soft_cap, window, causal, slope };
-        let q: Vec<f32> = random.floats(tokens * head_dim).iter().map(|x| 4.0 * x).collect();
+        let q: Vec<f32> = random.floats(tokens * group * head_dim).iter().map(|x| 4.0 * x).collect();
         let (k, v) = (random.floats(positions * head_dim), random.floats(positions * head_dim));
-        let want = reference_attention(&q, &k, &v, head_dim, first, score);
+        let want = reference_attention(&q, &k, &v, head_dim, first, group, score);
         // One after another, and in pages that lie in reverse.
         let count = positions.div_ceil(PAGE);
         let reversed: Vec<u32> = (1..=count as u32).rev().collect();
@@ -394,10 +398,10 @@ fn attention() {
                 (HeadCache::Q8_0(q8s.lines()), 2e-2),
             ];
             for (cache, tolerance) in caches {
-                let mut out = vec![f32::NAN; tokens * head_dim];
+                let mut out = vec![f32::NAN; q.len()];
                 let mut scratch = vec![[f32::NAN; 16]; attention_lines(head_dim)];
                 let view = MatrixMut::new(&mut out, head_dim);
-                attend(isa, &q, head_dim, cache, pages, first, score, view, &mut scratch);
+                attend(isa, &q, head_dim, cache, pages, first, group, score, view, &mut scratch);
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                     assert!(
                         (f64::from(*got) - want).abs() < tolerance,

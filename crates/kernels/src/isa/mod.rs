@@ -99,6 +99,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const COMPACT: bool = false;
     /// Whether registers are so few that a row of a product has one sum alone, to which offsets are added too.
     const ONE_SUM: bool = false;
+    /// Whether each of four registers of a vector takes another row of a product with one token: a row has one register
+    /// of sums then, and what is shared by rows stays in registers.
+    const ROW_A_QUARTER: bool = false;
     /// Whether [`Isa::load_f16_heads`] gives finite numbers for infinities too, and for what is no number.
     const FINITE_HEADS: bool = false;
 
@@ -135,6 +138,19 @@ pub trait Isa: Copy + Send + Sync + 'static {
             pieces[i] = *bytes[at + i * STRIDE..].first_chunk().expect("inside");
         }
         self.load_quarters(&pieces, [0, 1, 2, 3])
+    }
+    /// Output vector `q` holds quarter `q` of each of the four.
+    #[inline(always)]
+    fn transpose_quarters(self, v: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
+        let mut bytes = [[0; 64]; 4];
+        for (bytes, v) in bytes.iter_mut().zip(v) {
+            self.store(v, bytes);
+        }
+        let mut out = v;
+        for (q, out) in out.iter_mut().enumerate() {
+            *out = self.load_spaced::<64>(bytes.as_flattened(), 16 * q);
+        }
+        out
     }
     /// Four bytes, 16 times.
     fn splat4(self, from: &[u8; 4]) -> Self::Bytes;
@@ -254,6 +270,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn store_f32(self, v: Self::F32, to: &mut [f32; 16]);
     /// 16 half-precision floats, widened.
     fn load_f16(self, from: &[u16; 16]) -> Self::F32;
+    /// As [`Isa::load_f16`]; where that costs less, infinities and what is no number become large numbers.
+    #[inline(always)]
+    fn load_finite_f16(self, from: &[u16; 16]) -> Self::F32 {
+        self.load_f16(from)
+    }
     /// Narrows to half precision, to nearest even.
     fn store_f16(self, v: Self::F32, to: &mut [u16; 16]);
     /// 16 signed bytes, widened.
@@ -321,6 +342,14 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn splat(self, x: f32) -> Self::F32;
     /// Lanes `4 * q .. 4 * q + 4` are `from[lanes[q]]`.
     fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> Self::F32;
+    /// Of each quarter its lane `LANE`, in all four of its lanes.
+    #[inline(always)]
+    fn splat_in_quarters<const LANE: usize>(self, v: Self::F32) -> Self::F32 {
+        const { assert!(LANE < 4) };
+        let mut lanes = [0.0; 16];
+        self.store_f32(v, &mut lanes);
+        self.spread(&lanes, [LANE, 4 + LANE, 8 + LANE, 12 + LANE])
+    }
     /// `from[i]` in lane `2 * i`, zero in the odd lanes.
     #[inline(always)]
     fn load_even(self, from: &[f32; 8]) -> Self::F32 {

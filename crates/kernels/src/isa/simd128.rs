@@ -131,12 +131,11 @@ impl $isa {
 }
 
 super::parts::isa_by_parts! {
-    // With two rows, browsers would keep activations for the second one: on the stack.
-    $isa = $name, 4 registers of 16 bytes, rows 1, tokens $tokens, v128, v128, v128;
+    $isa = $name, 4 registers of 16 bytes, rows 4, tokens $tokens, v128, v128, v128;
 
     const NIBBLES: bool = arithmetic::NIBBLES;
     const COMPACT: bool = true;
-    const ONE_SUM: bool = true;
+    const ROW_A_QUARTER: bool = true;
     const FINITE_HEADS: bool = true;
 
     /// Quad by quad: what it has of each token is spread once for all registers of a line.
@@ -188,15 +187,37 @@ super::parts::isa_by_parts! {
     }
 
     #[inline(always)]
+    fn load_finite_f16(self, from: &[u16; 16]) -> Self::F32 {
+        let mut out = [self.splat1(0.0); 4];
+        unrolled!(i in 0 1 2 3, {
+            // SAFETY: the reference covers 8 bytes; loads need no alignment.
+            out[i] = widen_finite_f16(unsafe { i32x4_load_extend_i16x4(Self::part::<_, 16, 4>(from, i).as_ptr().cast()) });
+        });
+        out
+    }
+
+    #[inline(always)]
     fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> Self::F32 {
         let blocks = chunk.as_chunks::<BLOCK>().0;
         let bytes = if TWO { 0xffff_ffff } else { 0xffff };
         let head = |i: usize| blocks.get(i).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & bytes);
         let mut heads = [self.splat1(0.0); 4];
         unrolled!(i in 0 1 2 3, {
-            heads[i] = widen_finite_f16(u32x4(head(2 * i), head(2 * i + 1), 0, 0));
+            heads[i] = widen_finite_f16(i32x4_extend_low_i16x8(u32x4(head(2 * i), head(2 * i + 1), 0, 0)));
         });
         heads
+    }
+
+    #[inline(always)]
+    fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> Self::F32 {
+        let bytes = if TWO { 0xffff_ffff } else { 0xffff };
+        rows.map(|row| {
+            let [a, b] = [0, 1].map(|i| {
+                let block = &row.as_chunks::<BLOCK>().0[i];
+                u32::from_le_bytes([block[0], block[1], block[2], block[3]]) & bytes
+            });
+            widen_finite_f16(i32x4_extend_low_i16x8(u32x4(a, b, 0, 0)))
+        })
     }
 
     #[inline(always)]
@@ -361,11 +382,11 @@ mod arithmetic {
     }
 }
 
-/// The four half-precision floats in the low half of a vector, which are not infinite, widened.
+/// Half-precision floats that are not infinite, as lanes that their sign fills up, widened.
 #[inline(always)]
 fn widen_finite_f16(halves: v128) -> v128 {
-    // The sign moves to bit 28, and with it all above it is copies of the sign, of which the uppermost stays.
-    let bits = v128_and(i32x4_shl(i32x4_extend_low_i16x8(halves), 13), u32x4_splat(0x8fff_ffff));
+    // The sign moves to bit 28, and all above it is copies of the sign, of which the uppermost stays.
+    let bits = v128_and(i32x4_shl(halves, 13), u32x4_splat(0x8fff_ffff));
     f32x4_mul(bits, f32x4_splat(f32::from_bits((127 + 112) << 23)))
 }
 

@@ -16,8 +16,8 @@ mod rope;
 
 pub use activation::{Activation, activate, activate_gated, activate_rows};
 pub use attention::{
-    HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, Score, attend, attention_lines,
-    load_key, move_values, store_key, store_kv,
+    HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, Score, attend, attends_together,
+    attention_lines, load_key, move_values, store_key, store_kv,
 };
 pub use matmul::{
     PANEL_TOKENS, PanelRun, Weights, matmul, matmul_f32, matmul_rows, matmul_rows_f32, panel_runs,

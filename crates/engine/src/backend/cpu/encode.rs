@@ -112,7 +112,7 @@ impl Cpu {
                 worker.lines.resize(attention_lines(head_dim).max(worker.lines.len()), [0.0; 16]);
                 let head = HeadCache::F32(Lines { keys, values, key_scales: &[], value_scales: &[] });
                 let q = &q[rows.start * width + columns.start..];
-                ops::attend(isa, q, width, head, None, 0, score, out, &mut worker.lines);
+                ops::attend(isa, q, width, head, None, 0, 1, score, out, &mut worker.lines);
             },
         );
     }

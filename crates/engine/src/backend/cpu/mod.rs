@@ -325,6 +325,9 @@ impl Cpu {
         }
         out.reshape(q.tokens(), q_stride);
         let group = heads / kv_heads;
+        // For single tokens, heads that share keys and values may read them together.
+        let together = slopes.is_none() && ops::attends_together(isa, group);
+        let heads_of = |rows: &Rows<'_>| if together && rows.tokens == 1 { group } else { 1 };
         let cache = &*cache;
         let (mut rest, mut views) =
             (MatrixMut::new(out.data_mut(), q_stride), Vec::with_capacity(rows.len()));
@@ -339,20 +342,26 @@ impl Cpu {
         }
         self.pool.for_columns(
             &mut views,
-            |_| head_dim,
+            |i| heads_of(&rows[i]) * head_dim,
             &mut self.workers,
-            |worker, i, columns, out| {
+            |worker, i, columns, mut out| {
                 let head = columns.start / head_dim;
+                let together = heads_of(&rows[i]);
+                let (out, stride) = match together {
+                    1 => (out, q_stride),
+                    _ => (MatrixMut::new(out.row_mut(0), head_dim), head_dim),
+                };
                 worker.lines.resize(attention_lines(head_dim), [0.0; 16]);
                 let slope = slopes.map_or(0.0, |slopes| slopes[head]);
                 let score = Score { scale, soft_cap, window, causal: true, slope };
                 ops::attend(
                     isa,
                     &queries[i][columns.start..],
-                    q_stride,
+                    stride,
                     cache.head(layer, head / group),
                     Some(rows[i].pages.pages()),
                     rows[i].first,
+                    together,
                     score,
                     out,
                     &mut worker.lines,

@@ -95,7 +95,8 @@ fn _mm_movehdup(v: __m128) -> __m128 {
 }
 
 crate::isa::parts::isa_by_parts! {
-    Sse41 = "sse41", 4 registers of 16 bytes, rows 2, tokens 2, __m128i, __m128i, __m128;
+    Sse41 = "sse41", 4 registers of 16 bytes, rows 4, tokens 2, __m128i, __m128i, __m128;
 
     const COMPACT: bool = true;
+    const ROW_A_QUARTER: bool = true;
 }

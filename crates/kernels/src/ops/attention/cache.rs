@@ -154,7 +154,7 @@ macro_rules! element {
     };
 }
 element!(f32, false, load_f32, store_f32);
-element!(u16, false, load_f16, store_f16);
+element!(u16, false, load_finite_f16, store_f16);
 element!(i8, true, load_i8, store_i8);
 
 struct Store<'a, T> {

@@ -22,6 +22,9 @@ const SPAN: usize = PAGE;
 /// The most queries that share a pass over the keys.
 const QUERIES: usize = 8;
 
+/// As [`QUERIES`] where registers are few.
+const FEW: usize = 3;
+
 /// How a score comes from the product of a query and a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
@@ -42,16 +45,16 @@ pub const fn attention_lines(head_dim: usize) -> usize {
     QUERIES * head_dim.div_ceil(LANES)
 }
 
-/// Attends the queries of one head: `out[t] = Σ_p softmax_p(score(t, p)) · value[p]`.
+/// Attends the queries of heads that share a cache: `out[t] = Σ_p softmax_p(score(t, p)) · value[p]`.
 ///
-/// Query `t` is `q[t * q_stride ..][.. head_dim]`, already rotated, at position `first + t`; it sees positions up to
-/// its own (up to the last query's, where [`Score::causal`] is false) that the window reaches. `out` is
-/// `[tokens, head_dim]`.
+/// Query `t` is `q[t * q_stride ..][.. head_dim]`, already rotated, at position `first + t / group`, where `group` heads
+/// attend together; it sees positions up to its own (up to the last query's, where [`Score::causal`] is false) that the
+/// window reaches. `out` is `[tokens * group, head_dim]`.
 ///
 /// Position `p` of the sequence lies at position `p` of `cache`, or with `pages` at `pages[p / PAGE] * PAGE + p % PAGE`,
 /// so that sequences share a cache, and what they begin with (PagedAttention, arXiv 2309.06180).
 ///
-/// Panics if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
+/// Panics if `group` is zero, if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
 /// [`attention_lines`]; what it holds does not matter.
 pub fn attend(
     isa: IsaKind,
@@ -60,14 +63,39 @@ pub fn attend(
     cache: HeadCache<'_>,
     pages: Option<&[u32]>,
     first: usize,
+    group: usize,
     score: Score,
     out: MatrixMut<'_>,
     scratch: &mut [[f32; LANES]],
 ) {
     match cache {
-        HeadCache::F32(cache) => isa.run(Attend { q, q_stride, cache, pages, first, score, out, scratch }),
-        HeadCache::F16(cache) => isa.run(Attend { q, q_stride, cache, pages, first, score, out, scratch }),
-        HeadCache::Q8_0(cache) => isa.run(Attend { q, q_stride, cache, pages, first, score, out, scratch }),
+        HeadCache::F32(cache) => {
+            isa.run(Attend { q, q_stride, cache, pages, first, group, score, out, scratch })
+        }
+        HeadCache::F16(cache) => {
+            isa.run(Attend { q, q_stride, cache, pages, first, group, score, out, scratch })
+        }
+        HeadCache::Q8_0(cache) => {
+            isa.run(Attend { q, q_stride, cache, pages, first, group, score, out, scratch })
+        }
+    }
+}
+
+/// Whether `group` heads that share keys and values cost less together, in one [`attend`], than each alone.
+pub fn attends_together(isa: IsaKind, group: usize) -> bool {
+    isa.run(Together { group })
+}
+
+struct Together {
+    group: usize,
+}
+
+impl Op for Together {
+    type Output = bool;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) -> bool {
+        self.group > 1 && (I::TOKENS < 4 || self.group.is_multiple_of(4))
     }
 }
 
@@ -77,6 +105,7 @@ struct Attend<'a, T> {
     cache: Lines<'a, T>,
     pages: Option<&'a [u32]>,
     first: usize,
+    group: usize,
     score: Score,
     out: MatrixMut<'a>,
     scratch: &'a mut [[f32; LANES]],
@@ -87,17 +116,17 @@ impl<T: Element> Op for Attend<'_, T> {
 
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
-        let tokens = self.out.rows();
+        let queries = self.out.rows();
         let mut t = 0;
         if I::TOKENS >= QUERIES {
-            while t + QUERIES <= tokens {
+            while t + QUERIES <= queries {
                 self.queries::<I, QUERIES, 2, 2>(isa, t);
                 t += QUERIES;
             }
         }
         // A vector takes four of few registers, or none.
         let few = const { I::TOKENS < 4 };
-        while !few && t + 4 <= tokens {
+        while !few && t + 4 <= queries {
             if const { I::TOKENS >= QUERIES } {
                 self.queries::<I, 4, 1, 2>(isa, t);
             } else {
@@ -105,11 +134,11 @@ impl<T: Element> Op for Attend<'_, T> {
             }
             t += 4;
         }
-        while few && t + 2 <= tokens {
-            self.queries::<I, 2, 1, 1>(isa, t);
-            t += 2;
+        while few && t + FEW <= queries {
+            self.queries::<I, FEW, 1, 1>(isa, t);
+            t += FEW;
         }
-        while t < tokens {
+        while t < queries {
             if few {
                 self.queries::<I, 1, 1, 1>(isa, t);
             } else {
@@ -126,9 +155,10 @@ impl<T: Element> Attend<'_, T> {
     fn queries<I: Isa, const Q: usize, const K: usize, const V: usize>(&mut self, isa: I, t: usize) {
         let head_dim = self.out.columns();
         let value_lines = head_dim.div_ceil(LANES);
-        let end = self.first + self.out.rows() - 1;
-        let last = if self.score.causal { self.first + t + Q - 1 } else { end };
-        let begin = self.score.window.map_or(0, |window| (self.first + t + 1).saturating_sub(window));
+        let position = |t: usize| self.first + t / self.group;
+        let end = position(self.out.rows() - 1);
+        let last = if self.score.causal { position(t + Q - 1) } else { end };
+        let begin = self.score.window.map_or(0, |window| (position(t) + 1).saturating_sub(window));
 
         let mut q = [&[][..]; Q];
         for i in 0..Q {
@@ -159,7 +189,7 @@ impl<T: Element> Attend<'_, T> {
             }
             for i in 0..Q {
                 let weights = &mut weights[i][..blocks];
-                let query = self.first + t + i;
+                let query = position(t + i);
                 mask(weights, span, if self.score.causal { query } else { end }, query, self.score.window);
                 let mut line = isa.load_f32(&weights[0]);
                 for other in &weights[1..] {

@@ -1,6 +1,6 @@
 //! Matrix products: `out[t][r] = Σ_k weights[r][k] · x[t][k]`.
 //!
-//! One token reads each row once ([`vector`]). Many tokens share a *panel* of 16 rows, unpacked once to integers that
+//! One token reads each row once ([`vector`], [`quarters`]). Many tokens share a *panel* of 16 rows, unpacked once to integers that
 //! stand interleaved as the dot-product instruction wants them ([`panel`]); it stays in cache for all the tokens and
 //! is then thrown away, so nothing is repacked when a model loads. Both have a twin for exact `f32` activations and
 //! for weights that are floats ([`float`]). Sparse layers multiply with some rows only, which gives each the very bits that
@@ -8,6 +8,7 @@
 
 mod float;
 mod panel;
+mod quarters;
 mod unpacked;
 mod vector;
 

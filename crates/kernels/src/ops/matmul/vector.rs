@@ -10,8 +10,9 @@ use crate::ops::{MatrixMut, QuantizedChunk, chunks};
 /// The most bytes that a chunk of any format has.
 const MAX_CHUNK_BYTES: usize = 292;
 
-/// Weights of a last chunk that has a way of its own: a quarter of one, which small models have in most of their matrices.
-const PAIR: usize = 64;
+/// Weights that are unpacked to one vector. A last chunk of no more has a way of its own, as small models have in most of
+/// their matrices.
+pub(super) const PAIR: usize = 64;
 
 pub(super) struct MatVec<'a, Q> {
     weights: Weights<'a>,
@@ -42,29 +43,53 @@ impl<I: Isa> Sums<I> {
     }
 }
 
+/// What the scales and offsets of a chunk are multiplied with, as [`Quant::scale_vectors`] has them.
+pub(super) struct Factors<I: Isa> {
+    pub(super) scale: I::F32,
+    pub(super) offset: I::F32,
+    /// Also for scales: what the code that stands for zero adds to each group is taken off like an offset that is a multiple
+    /// of the scale.
+    pub(super) zero: I::F32,
+}
+
+impl<I: Isa> Factors<I> {
+    #[inline(always)]
+    pub(super) fn new<Q: Quant>(isa: I, x: &QuantizedChunk) -> Self {
+        let minus_zero = isa.splat(-f32::from(bias_and_zero::<I, Q>().1));
+        if Q::GROUP == 16 {
+            let sum = isa.load_f32(&x.half_sum);
+            Self { scale: isa.load_doubled(&x.scale), offset: sum, zero: isa.mul(sum, minus_zero) }
+        } else {
+            let zero = isa.mul(isa.load_even(&x.sum), minus_zero);
+            Self { scale: isa.load_even(&x.scale), offset: isa.load_odd(&x.sum), zero }
+        }
+    }
+}
+
 /// What the scales and offsets of a [`PAIR`] are multiplied with, as [`Quant::pair_scales`] has them: once for all rows.
-struct PairFactors<I: Isa> {
-    scale: I::F32,
-    offset: I::F32,
+pub(super) struct PairFactors<I: Isa> {
+    pub(super) scale: I::F32,
+    pub(super) offset: I::F32,
 }
 
 impl<I: Isa> PairFactors<I> {
     #[inline(always)]
-    fn new(isa: I, x: &QuantizedChunk, zero: u8) -> Self {
-        let ([a, b, ..], [sum_a, sum_b, ..]) = (x.scale, x.sum);
-        let zero = -f32::from(zero);
+    pub(super) fn new(isa: I, x: &QuantizedChunk, pair: usize, zero: u8) -> Self {
+        let (a, b) = (x.scale[2 * pair], x.scale[2 * pair + 1]);
+        let (sum_a, sum_b) = (x.sum[2 * pair], x.sum[2 * pair + 1]);
+        let taken = |sum: f32| if zero > 0 { -f32::from(zero) * sum } else { 0.0 };
         let four = |quarter: [f32; 4]| {
             let mut lanes = [0.0; 16];
             lanes.as_chunks_mut::<4>().0.fill(quarter);
             isa.load_f32(&lanes)
         };
-        Self { scale: four([a, 0.0, b, 0.0]), offset: four([zero * sum_a, sum_a, zero * sum_b, sum_b]) }
+        Self { scale: four([a, 0.0, b, 0.0]), offset: four([taken(sum_a), sum_a, taken(sum_b), sum_b]) }
     }
 }
 
 impl<'a, Q: Quant> MatVec<'a, Q> {
     /// Bytes of a whole chunk.
-    const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
+    pub(super) const CHUNK_BYTES: usize = CHUNK / Q::FORMAT.block_len() * Q::FORMAT.block_bytes();
 
     pub(super) fn new(
         weights: Weights<'a>,
@@ -111,22 +136,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let rest = columns % CHUNK;
         if rest > 0 {
             let start = full * Self::CHUNK_BYTES;
-            let mut tails = [&[][..]; R];
-            for r in 0..R {
-                tails[r] = &rows[r][start..];
-            }
-            // What follows a row is another, which activations of zero silence; only the last has nothing there.
-            let padded;
-            if tails.iter().any(|tail| tail.len() < Self::CHUNK_BYTES) {
-                padded = tails.map(pad);
-                for r in 0..R {
-                    tails[r] = &padded[r];
-                }
-            }
-            let mut chunk = [&[][..]; R];
-            for r in 0..R {
-                chunk[r] = &tails[r][..Self::CHUNK_BYTES];
-            }
+            let mut padded = None;
+            let chunk = pieces(rows, start, Self::CHUNK_BYTES, &mut padded);
             unrolled!(r < R, {
                 isa.prefetch(rows[r], ahead[r].wrapping_add(start));
             });
@@ -161,18 +172,9 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         x: &QuantizedChunk,
         sums: &mut [Sums<I>; R],
     ) {
-        let (_, zero) = bias_and_zero::<I, Q>();
-        // Scales and offsets stand as `Quant::scale_vectors` has them. What the zero code adds to each group is taken
-        // off like an offset that is a multiple of the scale.
-        let minus_zero = isa.splat(-f32::from(zero));
-        let (x_scale, x_sum, x_zero) = if Q::GROUP == 16 {
-            let sum = isa.load_f32(&x.half_sum);
-            (isa.load_doubled(&x.scale), sum, isa.mul(sum, minus_zero))
-        } else {
-            (isa.load_even(&x.scale), isa.load_odd(&x.sum), isa.mul(isa.load_even(&x.sum), minus_zero))
-        };
+        let factors = Factors::new::<Q>(isa, x);
         let mut scales = [[0.0; 16]; R];
-        let mut vectors = [(minus_zero, minus_zero); R];
+        let mut vectors = [(factors.scale, factors.scale); R];
         let (fours, rest) = vectors.as_chunks_mut::<4>();
         for (four, chunks) in fours.iter_mut().zip(chunk.as_chunks::<4>().0) {
             *four = Q::scale_vectors4(isa, *chunks);
@@ -187,13 +189,13 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 scale = isa.keep(scale, if Q::GROUP == 16 { len / 16 } else { len / 32 * 2 });
                 offset = isa.keep(offset, len / 16);
             }
-            isa.store_f32(isa.mul(scale, x_scale), &mut scales[r]);
+            isa.store_f32(isa.mul(scale, factors.scale), &mut scales[r]);
             if Q::OFFSET {
                 let offset = if Q::GROUP == 16 { offset } else { scale };
-                sums[r].add_offset(isa, offset, x_sum);
+                sums[r].add_offset(isa, offset, factors.offset);
             }
-            if zero > 0 {
-                sums[r].add_offset(isa, scale, x_zero);
+            if const { bias_and_zero::<I, Q>().1 > 0 } {
+                sums[r].add_offset(isa, scale, factors.zero);
             }
         });
         Self::half(isa, &chunk, 0, x, &scales, sums);
@@ -284,7 +286,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let parts = Parts::<R>::new(out.len());
         let has_pair =
             const { Q::FORMAT.block_len() == 32 && !I::COMPACT } && weights.columns % CHUNK == PAIR;
-        let pair = x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, bias_and_zero::<I, Q>().1));
+        let pair =
+            x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, 0, bias_and_zero::<I, Q>().1));
         for step in parts.steps() {
             let at = parts.rows(step);
             let (mut rows, mut ahead) = ([&[][..]; R], [parts.ahead(step, weights.row_bytes); R]);
@@ -295,12 +298,40 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 }
             }
             let mut sums = [0.0; R];
-            Self::rows(isa, rows, weights.columns, ahead, x, pair.as_ref(), &mut sums);
+            match (rows.first_chunk(), sums.first_chunk_mut()) {
+                (Some(rows), Some(sums)) if I::ROW_A_QUARTER => {
+                    *sums = Self::four_rows(isa, *rows, weights.columns, x);
+                }
+                _ => Self::rows(isa, rows, weights.columns, ahead, x, pair.as_ref(), &mut sums),
+            }
             for r in 0..R {
                 out[at[r]] = sums[r];
             }
         }
     }
+}
+
+/// `len` bytes of each row from `start` on. What follows a row is another, which activations of zero silence; only the
+/// last has nothing there, and zeros are put for that.
+#[inline(always)]
+pub(super) fn pieces<'a, const R: usize>(
+    rows: [&'a [u8]; R],
+    start: usize,
+    len: usize,
+    padded: &'a mut Option<[[u8; MAX_CHUNK_BYTES]; R]>,
+) -> [&'a [u8]; R] {
+    let mut pieces = [&[][..]; R];
+    if rows.iter().all(|row| row.len() - start >= len) {
+        for r in 0..R {
+            pieces[r] = &rows[r][start..][..len];
+        }
+    } else {
+        let padded = padded.insert(rows.map(|row| pad(&row[start..])));
+        for r in 0..R {
+            pieces[r] = &padded[r][..len];
+        }
+    }
+    pieces
 }
 
 /// The start of a chunk that ends too early, and zeros.
