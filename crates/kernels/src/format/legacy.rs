@@ -43,6 +43,11 @@ impl Quant for Q4_0 {
     }
 
     #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        isa.load_f16_head_rows::<18>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<18>(chunk, pair);
         isa.load_nibbles(field::<2, 16, _>(a), field::<2, 16, _>(b))
@@ -98,6 +103,11 @@ impl Quant for Q4_1 {
     }
 
     #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        isa.load_f16_head_rows::<20>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<20>(chunk, pair);
         isa.load_nibbles(field::<4, 16, _>(a), field::<4, 16, _>(b))
@@ -147,6 +157,11 @@ impl Quant for Q5_0 {
     #[inline(always)]
     fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
         isa.load_f16_head_pairs::<22, false>(rows)
+    }
+
+    #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        isa.load_f16_head_rows::<22>(rows)
     }
 
     #[inline(always)]
@@ -200,6 +215,11 @@ impl Quant for Q5_1 {
     }
 
     #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        isa.load_f16_head_rows::<24>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<24>(chunk, pair);
         let low = isa.load_nibbles(field::<8, 16, _>(a), field::<8, 16, _>(b));
@@ -246,6 +266,11 @@ impl Quant for Q8_0 {
     }
 
     #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        isa.load_f16_head_rows::<34>(rows)
+    }
+
+    #[inline(always)]
     fn unpack<I: Isa>(isa: I, chunk: &[u8], pair: usize) -> I::Bytes {
         let [a, b] = block_pair::<34>(chunk, pair);
         isa.load_halves(field::<2, 32, _>(a), field::<2, 32, _>(b))
@@ -287,6 +312,11 @@ impl Quant for Q8_1 {
     #[inline(always)]
     fn pair_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> I::F32 {
         isa.load_f16_head_pairs::<36, false>(rows)
+    }
+
+    #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        isa.load_f16_head_rows::<36>(rows)
     }
 
     #[inline(always)]

@@ -124,6 +124,21 @@ pub trait Quant: Copy + Send + Sync + 'static {
         isa.load_f32(&lanes)
     }
 
+    /// With a [`Quant::GROUP`] of 32, the scales and the offsets of the first four groups of each of four rows: those of group
+    /// `g` of row `r` in lane `4 * g + r`. Without [`Quant::OFFSET`] the offsets are anything.
+    #[inline(always)]
+    fn row_scales<I: Isa>(isa: I, rows: [&[u8]; 4]) -> (I::F32, I::F32) {
+        let (mut scales, mut offsets) = ([0.0; 16], [0.0; 16]);
+        for (r, row) in rows.into_iter().enumerate() {
+            let Scales { scale, offset } = Self::scales(row);
+            for g in 0..4 {
+                scales[4 * g + r] = scale[g];
+                offsets[4 * g + r] = offset[g];
+            }
+        }
+        (isa.load_f32(&scales), isa.load_f32(&offsets))
+    }
+
     /// As [`Quant::codes`], in a vector; past the end of the chunk anything. Formats whose products matter override
     /// this.
     #[inline(always)]

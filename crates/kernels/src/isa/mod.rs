@@ -320,6 +320,19 @@ pub trait Isa: Copy + Send + Sync + 'static {
         }
         self.load_f16(&heads)
     }
+    /// Of the first four blocks of `BLOCK` bytes of each of four rows the half-precision floats that they begin with, and
+    /// those that follow: those of block `b` of row `r` in lane `4 * b + r`. What is infinite may become large numbers.
+    #[inline(always)]
+    fn load_f16_head_rows<const BLOCK: usize>(self, rows: [&[u8]; 4]) -> (Self::F32, Self::F32) {
+        let mut heads = [[0; 16]; 2];
+        for (r, row) in rows.into_iter().enumerate() {
+            for (b, block) in row.as_chunks::<BLOCK>().0.iter().take(4).enumerate() {
+                heads[0][4 * b + r] = u16::from_le_bytes([block[0], block[1]]);
+                heads[1][4 * b + r] = u16::from_le_bytes([block[2], block[3]]);
+            }
+        }
+        (self.load_finite_f16(&heads[0]), self.load_finite_f16(&heads[1]))
+    }
     /// One half-precision float, widened, in all lanes.
     #[inline(always)]
     fn splat_f16(self, bits: u16) -> Self::F32 {
@@ -342,14 +355,6 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn splat(self, x: f32) -> Self::F32;
     /// Lanes `4 * q .. 4 * q + 4` are `from[lanes[q]]`.
     fn spread(self, from: &[f32; 16], lanes: [usize; 4]) -> Self::F32;
-    /// Of each quarter its lane `LANE`, in all four of its lanes.
-    #[inline(always)]
-    fn splat_in_quarters<const LANE: usize>(self, v: Self::F32) -> Self::F32 {
-        const { assert!(LANE < 4) };
-        let mut lanes = [0.0; 16];
-        self.store_f32(v, &mut lanes);
-        self.spread(&lanes, [LANE, 4 + LANE, 8 + LANE, 12 + LANE])
-    }
     /// `from[i]` in lane `2 * i`, zero in the odd lanes.
     #[inline(always)]
     fn load_even(self, from: &[f32; 8]) -> Self::F32 {
@@ -396,6 +401,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, in one rounding where the machine can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// Adds `a * b` to `sum`, whose quarters will be added in the end: where registers are few, to one of them alone.
+    #[inline(always)]
+    fn accumulate(self, a: Self::F32, b: Self::F32, sum: Self::F32) -> Self::F32 {
+        self.mul_add(a, b, sum)
+    }
     /// The larger; `b` where one is not a number.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The smaller; `b` where one is not a number.
@@ -425,6 +435,17 @@ pub trait Isa: Copy + Send + Sync + 'static {
             sums[q] = (a + c) + (b + d);
         }
         sums
+    }
+    /// The sum of the quarters.
+    #[inline(always)]
+    fn add_quarters(self, v: Self::F32) -> [f32; 4] {
+        let mut lanes = [0.0; 16];
+        self.store_f32(v, &mut lanes);
+        let mut sum = [0.0; 4];
+        for i in 0..4 {
+            sum[i] = (lanes[i] + lanes[i + 8]) + (lanes[i + 4] + lanes[i + 12]);
+        }
+        sum
     }
     /// The largest lane.
     fn max_lane(self, v: Self::F32) -> f32;

@@ -77,8 +77,8 @@ impl $isa {
         fn shift_left1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shl(v, BITS as u32);
         fn lookup1(self, table: v128, indices: v128) -> v128 = arithmetic::swizzle(table, indices);
         fn expand_bits1(self, bits: u32, byte: u8) -> v128 = {
-            let (a, b) = (bits as u8, (bits >> 8) as u8);
-            let spread = u8x16(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
+            let bits = u16x8_splat(bits as u16);
+            let spread = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(bits, bits);
             let own = u64x2_splat(0x8040_2010_0804_0201);
             v128_and(u8x16_eq(v128_and(spread, own), own), u8x16_splat(byte))
         };
@@ -209,15 +209,24 @@ super::parts::isa_by_parts! {
     }
 
     #[inline(always)]
-    fn load_f16_head_pairs<const BLOCK: usize, const TWO: bool>(self, rows: [&[u8]; 4]) -> Self::F32 {
-        let bytes = if TWO { 0xffff_ffff } else { 0xffff };
-        rows.map(|row| {
-            let [a, b] = [0, 1].map(|i| {
-                let block = &row.as_chunks::<BLOCK>().0[i];
-                u32::from_le_bytes([block[0], block[1], block[2], block[3]]) & bytes
-            });
-            widen_finite_f16(i32x4_extend_low_i16x8(u32x4(a, b, 0, 0)))
-        })
+    fn load_f16_head_rows<const BLOCK: usize>(self, rows: [&[u8]; 4]) -> (Self::F32, Self::F32) {
+        let blocks = rows.map(|row| row.as_chunks::<BLOCK>().0);
+        let (mut first, mut second) = ([self.splat1(0.0); 4], [self.splat1(0.0); 4]);
+        unrolled!(b in 0 1 2 3, {
+            let head = |r: usize| u32::from_le_bytes(*blocks[r][b].first_chunk().expect("four bytes"));
+            let heads = u32x4(head(0), head(1), head(2), head(3));
+            first[b] = widen_high_f16(i32x4_shl(heads, 16));
+            second[b] = widen_high_f16(heads);
+        });
+        (first, second)
+    }
+
+    #[inline(always)]
+    fn accumulate(self, a: Self::F32, b: Self::F32, mut sum: Self::F32) -> Self::F32 {
+        unrolled!(i in 0 1 2 3, {
+            sum[0] = self.mul_add1(a[i], b[i], sum[0]);
+        });
+        sum
     }
 
     #[inline(always)]
@@ -387,6 +396,13 @@ mod arithmetic {
 fn widen_finite_f16(halves: v128) -> v128 {
     // The sign moves to bit 28, and all above it is copies of the sign, of which the uppermost stays.
     let bits = v128_and(i32x4_shl(halves, 13), u32x4_splat(0x8fff_ffff));
+    f32x4_mul(bits, f32x4_splat(f32::from_bits((127 + 112) << 23)))
+}
+
+/// Half-precision floats that are not infinite, in the high halves of lanes, widened.
+#[inline(always)]
+fn widen_high_f16(halves: v128) -> v128 {
+    let bits = v128_and(i32x4_shr(halves, 3), u32x4_splat(0x8fff_e000));
     f32x4_mul(bits, f32x4_splat(f32::from_bits((127 + 112) << 23)))
 }
 

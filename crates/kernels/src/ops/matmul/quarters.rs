@@ -1,11 +1,19 @@
 //! Quantized matrix × vector where a vector is four registers, of which there are few: each takes another row. So a row
 //! has one register of sums, and what rows share, activations and masks, need not make room for it.
 
-use super::vector::{Factors, MatVec, PAIR, PairFactors, pieces};
+use super::vector::{Factors, MatVec, pieces};
 use super::{bias_and_zero, biased, range};
 use crate::format::{CHUNK, Quant};
 use crate::isa::{Isa, unrolled};
 use crate::ops::QuantizedChunk;
+
+/// What is summed of four rows.
+struct Sums<I: Isa> {
+    /// In each quarter the products of one row.
+    products: I::F32,
+    /// In lane `r` of each quarter offsets of row `r`.
+    offsets: I::F32,
+}
 
 impl<Q: Quant> MatVec<'_, Q> {
     /// Four rows, of `columns` weights each, times one token.
@@ -16,71 +24,75 @@ impl<Q: Quant> MatVec<'_, Q> {
         columns: usize,
         x: &[QuantizedChunk],
     ) -> [f32; 4] {
-        // In each quarter those of one row.
-        let mut sums = isa.splat(0.0);
+        let mut sums = Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) };
         let mut offsets = [0.0; 4];
         for (c, x) in x.iter().enumerate() {
             let mut padded = None;
             let chunk = pieces(rows, c * Self::CHUNK_BYTES, Self::CHUNK_BYTES, &mut padded);
-            let pairs = (columns - c * CHUNK).div_ceil(PAIR);
             if const { Q::FORMAT.block_len() == 32 } {
-                unrolled!(pair in 0 1 2 3, {
-                    if pair < pairs {
-                        sums = Self::blocks(isa, &chunk, pair, x, sums);
-                    }
-                });
-            } else {
-                let mut scales = [[0.0; 16]; 4];
-                let sums_of_offsets = Self::scales(isa, chunk, x, &mut scales);
-                for r in 0..4 {
-                    offsets[r] += sums_of_offsets[r];
+                let len = columns - c * CHUNK;
+                Self::half_of_blocks(isa, &chunk, 0, len, x, &mut sums);
+                if len > CHUNK / 2 {
+                    Self::half_of_blocks(isa, &chunk, 1, len - CHUNK / 2, x, &mut sums);
                 }
-                unrolled!(pair in 0 1 2 3, {
-                    if pair < pairs {
-                        sums = Self::groups(isa, &chunk, pair, x, &scales, sums);
-                    }
-                });
+            } else {
+                let of_chunk = Self::super_block(isa, chunk, x, &mut sums);
+                for r in 0..4 {
+                    offsets[r] += of_chunk[r];
+                }
             }
         }
-        let mut out = isa.sum_quarters(sums);
+        let (mut out, of_blocks) = (isa.sum_quarters(sums.products), isa.add_quarters(sums.offsets));
         for r in 0..4 {
-            out[r] += offsets[r];
+            out[r] += of_blocks[r] + offsets[r];
         }
         out
     }
 
-    /// Adds the products of a [`PAIR`] of weights that is two blocks.
+    /// Adds the products of the first `len` weights of half a chunk whose blocks have 32.
     #[inline(always)]
-    fn blocks<I: Isa>(
+    fn half_of_blocks<I: Isa>(
         isa: I,
         chunk: &[&[u8]; 4],
-        pair: usize,
+        half: usize,
+        len: usize,
         x: &QuantizedChunk,
-        mut sums: I::F32,
-    ) -> I::F32 {
-        let (_, zero) = bias_and_zero::<I, Q>();
-        let bytes = const { Self::CHUNK_BYTES / (CHUNK / PAIR) };
-        let factors = PairFactors::new(isa, x, pair, zero);
-        let heads = Q::pair_scales(isa, chunk.map(|chunk| &chunk[pair * bytes..][..bytes]));
-        if Q::OFFSET || zero > 0 {
-            sums = isa.mul_add(heads, factors.offset, sums);
+        sums: &mut Sums<I>,
+    ) {
+        let bytes = const { Self::CHUNK_BYTES / 2 };
+        let (scale, offset) = Q::row_scales(isa, chunk.map(|chunk| &chunk[half * bytes..][..bytes]));
+        // Each quarter is of a block.
+        let of_blocks = |values: &[f32; 8]| {
+            let mut lanes = [0.0; 16];
+            lanes[..4].copy_from_slice(&values[4 * half..][..4]);
+            isa.spread(&lanes, [0, 1, 2, 3])
+        };
+        if Q::OFFSET {
+            sums.offsets = isa.accumulate(offset, of_blocks(&x.sum), sums.offsets);
         }
-        let scales = isa.mul(heads, factors.scale);
-        let [first, second] = Self::products(isa, chunk, pair, x);
-        sums = isa.mul_add(first, isa.splat_in_quarters::<0>(scales), sums);
-        isa.mul_add(second, isa.splat_in_quarters::<2>(scales), sums)
+        if const { bias_and_zero::<I, Q>().1 > 0 } {
+            let minus_zero = isa.splat(-f32::from(bias_and_zero::<I, Q>().1));
+            let x_zero = isa.mul(of_blocks(&x.sum), minus_zero);
+            sums.offsets = isa.accumulate(scale, x_zero, sums.offsets);
+        }
+        let mut scales = [0.0; 16];
+        isa.store_f32(isa.mul(scale, of_blocks(&x.scale)), &mut scales);
+        unrolled!(b in 0 1 2 3, {
+            // As a condition it also keeps compilers from taking all blocks of one row together, whose activations would
+            // fill the registers.
+            if 32 * b < len {
+                let products = Self::products::<I, 2>(isa, chunk, 8 * half + 2 * b, x);
+                let scale = isa.spread(&scales, [4 * b, 4 * b + 1, 4 * b + 2, 4 * b + 3]);
+                sums.products = isa.mul_add(products, scale, sums.products);
+            }
+        });
     }
 
-    /// Scales of a chunk of each row, for [`Self::groups`]; returns what offsets add.
+    /// Adds the products of a block that is a chunk. Returns what offsets add.
     #[inline(always)]
-    fn scales<I: Isa>(
-        isa: I,
-        chunk: [&[u8]; 4],
-        x: &QuantizedChunk,
-        scales: &mut [[f32; 16]; 4],
-    ) -> [f32; 4] {
+    fn super_block<I: Isa>(isa: I, chunk: [&[u8]; 4], x: &QuantizedChunk, sums: &mut Sums<I>) -> [f32; 4] {
         let factors = Factors::new::<Q>(isa, x);
-        let mut offsets = [isa.splat(0.0); 4];
+        let (mut scales, mut offsets) = ([[0.0; 16]; 4], [isa.splat(0.0); 4]);
         for (r, (scale, offset)) in Q::scale_vectors4(isa, chunk).into_iter().enumerate() {
             isa.store_f32(isa.mul(scale, factors.scale), &mut scales[r]);
             if Q::OFFSET {
@@ -90,19 +102,6 @@ impl<Q: Quant> MatVec<'_, Q> {
                 offsets[r] = isa.mul_add(scale, factors.zero, offsets[r]);
             }
         }
-        isa.sum4(offsets)
-    }
-
-    /// Adds the products of a [`PAIR`] of weights that is part of a block.
-    #[inline(always)]
-    fn groups<I: Isa>(
-        isa: I,
-        chunk: &[&[u8]; 4],
-        pair: usize,
-        x: &QuantizedChunk,
-        scales: &[[f32; 16]; 4],
-        mut sums: I::F32,
-    ) -> I::F32 {
         let of_rows = |lane: usize| {
             let mut lanes = [0.0; 16];
             for r in 0..4 {
@@ -110,44 +109,36 @@ impl<Q: Quant> MatVec<'_, Q> {
             }
             isa.spread(&lanes, [0, 1, 2, 3])
         };
-        if Q::GROUP == 16 {
-            let products: [_; 4] = Self::products(isa, chunk, pair, x);
-            unrolled!(g in 0 1 2 3, {
-                sums = isa.mul_add(products[g], of_rows(4 * pair + g), sums);
-            });
-        } else {
-            let products: [_; 2] = Self::products(isa, chunk, pair, x);
-            unrolled!(g in 0 1, {
-                sums = isa.mul_add(products[g], of_rows(4 * pair + 2 * g), sums);
-            });
-        }
-        sums
+        unrolled!(run in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15, {
+            if Q::GROUP == 16 {
+                let products = Self::products::<I, 1>(isa, &chunk, run, x);
+                sums.products = isa.mul_add(products, of_rows(run), sums.products);
+            } else if run % 2 == 0 {
+                let products = Self::products::<I, 2>(isa, &chunk, run, x);
+                sums.products = isa.mul_add(products, of_rows(run), sums.products);
+            }
+        });
+        isa.sum4(offsets)
     }
 
-    /// The products of a [`PAIR`] of weights, apart for `G` groups, in lanes that are still to be added.
+    /// The products of `N` runs of 16 weights of a chunk, from the run `first` on, in lanes that are still to be added.
     #[inline(always)]
-    fn products<I: Isa, const G: usize>(
+    fn products<I: Isa, const N: usize>(
         isa: I,
         chunk: &[&[u8]; 4],
-        pair: usize,
+        first: usize,
         x: &QuantizedChunk,
-    ) -> [I::F32; G] {
-        let mut codes = [isa.splat_byte(0); 4];
+    ) -> I::F32 {
+        let mut rows = [isa.splat_byte(0); 4];
         unrolled!(r in 0 1 2 3, {
-            codes[r] = biased::<I, Q>(isa, Q::unpack(isa, chunk[r], pair));
+            rows[r] = biased::<I, Q>(isa, Q::unpack(isa, chunk[r], first / 4));
         });
-        let codes = isa.transpose_quarters(codes);
-        let quarter = |q: usize| isa.load_quarters(x.half(pair / 2), [4 * (pair % 2) + q; 4]);
-        let range = range::<I, Q>();
-        let mut products = [isa.splat(0.0); G];
-        for (g, products) in products.iter_mut().enumerate() {
-            let sums = if G == 4 {
-                isa.dot_all(range, [codes[g]], [quarter(g)])
-            } else {
-                isa.dot_all(range, [codes[2 * g], codes[2 * g + 1]], [quarter(2 * g), quarter(2 * g + 1)])
-            };
-            *products = isa.to_f32(sums);
+        let quarters = isa.transpose_quarters(rows);
+        let (mut codes, mut activations) = ([quarters[0]; N], [quarters[0]; N]);
+        for i in 0..N {
+            codes[i] = quarters[first % 4 + i];
+            activations[i] = isa.load_quarters(x.half(first / 8), [first % 8 + i; 4]);
         }
-        products
+        isa.to_f32(isa.dot_all(range::<I, Q>(), codes, activations))
     }
 }

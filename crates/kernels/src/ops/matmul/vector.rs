@@ -12,7 +12,7 @@ const MAX_CHUNK_BYTES: usize = 292;
 
 /// Weights that are unpacked to one vector. A last chunk of no more has a way of its own, as small models have in most of
 /// their matrices.
-pub(super) const PAIR: usize = 64;
+const PAIR: usize = 64;
 
 pub(super) struct MatVec<'a, Q> {
     weights: Weights<'a>,
@@ -67,23 +67,22 @@ impl<I: Isa> Factors<I> {
 }
 
 /// What the scales and offsets of a [`PAIR`] are multiplied with, as [`Quant::pair_scales`] has them: once for all rows.
-pub(super) struct PairFactors<I: Isa> {
-    pub(super) scale: I::F32,
-    pub(super) offset: I::F32,
+struct PairFactors<I: Isa> {
+    scale: I::F32,
+    offset: I::F32,
 }
 
 impl<I: Isa> PairFactors<I> {
     #[inline(always)]
-    pub(super) fn new(isa: I, x: &QuantizedChunk, pair: usize, zero: u8) -> Self {
-        let (a, b) = (x.scale[2 * pair], x.scale[2 * pair + 1]);
-        let (sum_a, sum_b) = (x.sum[2 * pair], x.sum[2 * pair + 1]);
-        let taken = |sum: f32| if zero > 0 { -f32::from(zero) * sum } else { 0.0 };
+    fn new(isa: I, x: &QuantizedChunk, zero: u8) -> Self {
+        let ([a, b, ..], [sum_a, sum_b, ..]) = (x.scale, x.sum);
+        let zero = -f32::from(zero);
         let four = |quarter: [f32; 4]| {
             let mut lanes = [0.0; 16];
             lanes.as_chunks_mut::<4>().0.fill(quarter);
             isa.load_f32(&lanes)
         };
-        Self { scale: four([a, 0.0, b, 0.0]), offset: four([taken(sum_a), sum_a, taken(sum_b), sum_b]) }
+        Self { scale: four([a, 0.0, b, 0.0]), offset: four([zero * sum_a, sum_a, zero * sum_b, sum_b]) }
     }
 }
 
@@ -286,8 +285,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let parts = Parts::<R>::new(out.len());
         let has_pair =
             const { Q::FORMAT.block_len() == 32 && !I::COMPACT } && weights.columns % CHUNK == PAIR;
-        let pair =
-            x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, 0, bias_and_zero::<I, Q>().1));
+        let pair = x.last().filter(|_| has_pair).map(|x| PairFactors::new(isa, x, bias_and_zero::<I, Q>().1));
         for step in parts.steps() {
             let at = parts.rows(step);
             let (mut rows, mut ahead) = ([&[][..]; R], [parts.ahead(step, weights.row_bytes); R]);
