@@ -82,7 +82,9 @@ pub(crate) fn widen<I: Isa>(isa: I, format: Format, row: &[u8], out: &mut [f32])
         }
         _ => return format.dequantize(row, out),
     };
-    format.dequantize(&row[width * whole..], &mut out[whole..]);
+    if whole < out.len() {
+        format.dequantize(&row[width * whole..], &mut out[whole..]);
+    }
 }
 
 #[inline(always)]

@@ -116,11 +116,8 @@ impl Op for MatVec<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        match I::ROWS {
-            1 => self.all::<I, 1>(isa),
-            2 => self.all::<I, 2>(isa),
-            _ => self.all::<I, 4>(isa),
-        }
+        // Where a vector is four of few registers, there is room for one row.
+        if const { I::TOKENS < 4 } { self.all::<I, 1>(isa) } else { self.all::<I, 4>(isa) }
     }
 }
 
@@ -130,10 +127,10 @@ pub(super) struct MatMul<'a> {
     pub(super) out: MatrixMut<'a>,
 }
 
-/// Line `k` holds column `k` of 16 rows.
+/// Line `k` holds column `k` of 16 rows: the bytes of floats.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Panel([[f32; ROWS]; BLOCK]);
+struct Panel([[u8; 4 * ROWS]; BLOCK]);
 
 /// Rows of a panel that will be packed next, and the place of its columns in their bytes.
 #[derive(Clone)]
@@ -182,7 +179,7 @@ impl MatMul<'_> {
             for k in block..end {
                 let mut lines = [isa.splat(0.0); P];
                 for p in 0..P {
-                    lines[p] = isa.load_f32(&panel[p][k]);
+                    lines[p] = isa.load_f32(&from_bytes(&panel[p][k]));
                 }
                 unrolled!(t < T, {
                     let x = isa.splat(x[t][k]);
@@ -251,23 +248,31 @@ impl MatMul<'_> {
         }
     }
 
-    /// Columns `at .. at + len` of rows `first ..` as a panel; the last row stands for those that are not there.
+    /// Columns `at .. at + len` of rows `first ..` as a panel; the last row stands for those that are not there. What is
+    /// widened first goes through `lines`.
     #[inline(always)]
-    fn pack<I: Isa>(isa: I, weights: Weights<'_>, first: usize, at: usize, len: usize, panel: &mut Panel) {
+    fn pack<I: Isa>(
+        isa: I,
+        weights: Weights<'_>,
+        first: usize,
+        at: usize,
+        len: usize,
+        lines: &mut Option<[[f32; BLOCK]; ROWS]>,
+        panel: &mut Panel,
+    ) {
         let columns = &mut panel.0.as_chunks_mut().0[..len.div_ceil(ROWS)];
+        let end = weights.format.row_bytes(at + len).unwrap_or(weights.row_bytes);
+        let start = weights.format.row_bytes(at).unwrap_or(end);
         let mut rows = [&[][..]; ROWS];
         for (r, row) in rows.iter_mut().enumerate() {
-            let bytes = weights.row((first + r).min(weights.rows - 1));
-            let end = weights.format.row_bytes(at + len).unwrap_or(bytes.len());
-            let start = weights.format.row_bytes(at).unwrap_or(end);
-            *row = &bytes[start..end];
+            *row = &weights.row((first + r).min(weights.rows - 1))[start..end];
         }
         if weights.format == Format::F32 && len.is_multiple_of(ROWS) {
             let rows = rows.map(|row| &row.as_chunks().0[..columns.len()]);
             Self::transpose(isa, |r, block| rows[r][block], columns);
         } else {
-            let mut lines = [[0.0; BLOCK]; ROWS];
-            for (row, line) in rows.iter().zip(&mut lines) {
+            let lines = lines.get_or_insert_with(|| [[0.0; BLOCK]; ROWS]);
+            for (row, line) in rows.iter().zip(&mut *lines) {
                 widen(isa, weights.format, row, &mut line[..len]);
             }
             Self::transpose(isa, |r, block| to_bytes(&lines[r].as_chunks().0[block]), columns);
@@ -276,21 +281,13 @@ impl MatMul<'_> {
 
     /// Writes columns of which `line(r, block)` has 16 of row `r`.
     #[inline(always)]
-    fn transpose<I: Isa>(
-        isa: I,
-        line: impl Fn(usize, usize) -> [u8; 64],
-        columns: &mut [[[f32; ROWS]; ROWS]],
-    ) {
+    fn transpose<I: Isa>(isa: I, line: impl Fn(usize, usize) -> [u8; 64], columns: &mut [[[u8; 64]; ROWS]]) {
         for (block, columns) in columns.iter_mut().enumerate() {
             let mut lines = [[0; 64]; ROWS];
             for r in 0..ROWS {
                 lines[r] = line(r, block);
             }
-            let mut quads = [[0; 64]; ROWS];
-            isa.transpose_quads(&lines, &mut quads);
-            for (column, quad) in columns.iter_mut().zip(&quads) {
-                *column = from_bytes(quad);
-            }
+            isa.transpose_quads(&lines, columns);
         }
     }
 }
@@ -334,12 +331,13 @@ impl Op for MatMul<'_> {
             return MatVec { weights, selected: None, x, out }.eval(isa);
         }
         let columns = weights.columns;
-        let mut panels = [Panel([[0.0; ROWS]; BLOCK]); PANELS];
+        let mut panels = [Panel([[0; 4 * ROWS]; BLOCK]); PANELS];
+        let mut lines = None;
         for first in (0..weights.rows).step_by(PANELS * ROWS) {
             for at in (0..columns).step_by(BLOCK) {
                 let len = BLOCK.min(columns - at);
                 for (panel, first) in panels.iter_mut().zip((first..weights.rows).step_by(ROWS)) {
-                    Self::pack(isa, weights, first, at, len, panel);
+                    Self::pack(isa, weights, first, at, len, &mut lines, panel);
                 }
                 let (panels, out, start) = (&panels, &mut out, at == 0);
                 let (next_first, next_at) =
