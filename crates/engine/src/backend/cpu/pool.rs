@@ -20,11 +20,19 @@ use firecrest_kernels::ops::MatrixMut;
 
 use super::spawn::{self, Helper};
 
-/// Rounds of spinning before a helper sleeps: some tens of microseconds.
-const SPINS: u32 = 20_000;
+/// Rounds of spinning in some microseconds: processors have an instruction that takes its time for that, which
+/// WebAssembly lacks.
+const ROUNDS: u32 = if cfg!(target_family = "wasm") { 2_000 } else { 200 };
+
+/// Rounds of spinning before a helper sleeps: some hundred microseconds.
+const SPINS: u32 = 100 * ROUNDS;
 
 /// Rounds of spinning before the caller suspects that a helper was preempted.
-const PATIENCE: u32 = 2_000;
+const PATIENCE: u32 = 10 * ROUNDS;
+
+/// What a job may lose to helpers before that counts as preemption, which takes longer. Clocks of browsers tick in steps
+/// of 5 microseconds, or of 100.
+const GRACE: Duration = Duration::from_micros(100);
 
 /// How many times as long as two threads have lost the caller then works alone: they keep 1 - 1 / (1 + 4) of its speed.
 const ALONE: u32 = 4;
@@ -239,7 +247,7 @@ impl Pool {
             // What the helpers did would have taken the caller as long again for each.
             let helpers = self.helpers.len() as u32;
             let lost = started.elapsed().saturating_sub(worked * (helpers + 1));
-            if lost > Duration::ZERO {
+            if lost > GRACE {
                 self.alone = Some(Instant::now() + lost * ALONE / helpers);
             }
         }
