@@ -81,7 +81,8 @@ impl<Q: Quant> MatVec<'_, Q> {
             // As a condition it also keeps compilers from taking all blocks of one row together, whose activations would
             // fill the registers.
             if 32 * b < len {
-                let products = Self::products::<I, 2>(isa, chunk, 8 * half + 2 * b, x);
+                let quarters = Self::quarters(isa, chunk, 2 * half + b / 2);
+                let products = Self::products::<I, 2>(isa, quarters, 8 * half + 2 * b, x);
                 let scale = isa.spread(&scales, [4 * b, 4 * b + 1, 4 * b + 2, 4 * b + 3]);
                 sums.products = isa.mul_add(products, scale, sums.products);
             }
@@ -109,31 +110,41 @@ impl<Q: Quant> MatVec<'_, Q> {
             }
             isa.spread(&lanes, [0, 1, 2, 3])
         };
-        unrolled!(run in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15, {
-            if Q::GROUP == 16 {
-                let products = Self::products::<I, 1>(isa, &chunk, run, x);
-                sums.products = isa.mul_add(products, of_rows(run), sums.products);
-            } else if run % 2 == 0 {
-                let products = Self::products::<I, 2>(isa, &chunk, run, x);
-                sums.products = isa.mul_add(products, of_rows(run), sums.products);
-            }
+        unrolled!(pair in 0 1 2 3, {
+            let quarters = Self::quarters(isa, &chunk, pair);
+            unrolled!(i in 0 1 2 3, {
+                let run = 4 * pair + i;
+                if Q::GROUP == 16 {
+                    let products = Self::products::<I, 1>(isa, quarters, run, x);
+                    sums.products = isa.mul_add(products, of_rows(run), sums.products);
+                } else if run % 2 == 0 {
+                    let products = Self::products::<I, 2>(isa, quarters, run, x);
+                    sums.products = isa.mul_add(products, of_rows(run), sums.products);
+                }
+            });
         });
         isa.sum4(offsets)
     }
 
-    /// The products of `N` runs of 16 weights of a chunk, from the run `first` on, in lanes that are still to be added.
+    /// 64 codes of each row: in vector `q` the `q`-th 16 of them, each quarter of a row.
+    #[inline(always)]
+    fn quarters<I: Isa>(isa: I, chunk: &[&[u8]; 4], pair: usize) -> [I::Bytes; 4] {
+        let mut rows = [isa.splat_byte(0); 4];
+        unrolled!(r in 0 1 2 3, {
+            rows[r] = biased::<I, Q>(isa, Q::unpack(isa, chunk[r], pair));
+        });
+        isa.transpose_quarters(rows)
+    }
+
+    /// The products of `N` runs of 16 weights from the run `first` of a chunk on, which is in `quarters`; in lanes that
+    /// are still to be added.
     #[inline(always)]
     fn products<I: Isa, const N: usize>(
         isa: I,
-        chunk: &[&[u8]; 4],
+        quarters: [I::Bytes; 4],
         first: usize,
         x: &QuantizedChunk,
     ) -> I::F32 {
-        let mut rows = [isa.splat_byte(0); 4];
-        unrolled!(r in 0 1 2 3, {
-            rows[r] = biased::<I, Q>(isa, Q::unpack(isa, chunk[r], first / 4));
-        });
-        let quarters = isa.transpose_quarters(rows);
         let (mut codes, mut activations) = ([quarters[0]; N], [quarters[0]; N]);
         for i in 0..N {
             codes[i] = quarters[first % 4 + i];
