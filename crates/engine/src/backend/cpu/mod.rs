@@ -325,8 +325,9 @@ impl Cpu {
         }
         out.reshape(q.tokens(), q_stride);
         let group = heads / kv_heads;
-        // For single tokens, heads that share keys and values may read them together.
-        let together = slopes.is_none() && ops::attends_together(isa, group);
+        // For single tokens, heads that share keys and values may read them together, if no thread goes without for that.
+        let busy = kv_heads * rows.len() >= self.threads();
+        let together = busy && slopes.is_none() && ops::attends_together(isa, group);
         let heads_of = |rows: &Rows<'_>| if together && rows.tokens == 1 { group } else { 1 };
         let cache = &*cache;
         let (mut rest, mut views) =
