@@ -181,7 +181,10 @@ macro_rules! neon {
         }
 
         crate::isa::parts::isa_by_parts! {
-            $isa = $name, 4 registers of 16 bytes, rows 4, tokens 4, uint8x16_t, int32x4_t, float32x4_t
+            $isa = $name, 4 registers of 16 bytes, rows 4, tokens 4, uint8x16_t, int32x4_t, float32x4_t;
+
+            // With a vector of sums a row, four rows would take all 32 registers.
+            const ROW_A_QUARTER: bool = true;
         }
     };
 }

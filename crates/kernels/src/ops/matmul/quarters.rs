@@ -1,5 +1,5 @@
-//! Quantized matrix × vector where a vector is four registers, of which there are few: each takes another row. So a row
-//! has one register of sums, and what rows share, activations and masks, need not make room for it.
+//! Quantized matrix × vector where a vector is four registers: each takes another row. So a row has one register of sums
+//! instead of four, and what rows share, activations and masks, need not make room for them.
 
 use super::vector::{Factors, MatVec, pieces};
 use super::{bias_and_zero, biased, range};
@@ -16,17 +16,23 @@ struct Sums<I: Isa> {
 }
 
 impl<Q: Quant> MatVec<'_, Q> {
-    /// Four rows, of `columns` weights each, times one token.
+    /// Four rows, of `columns` weights each, times one token. What stands `ahead` of each will be needed later.
     #[inline(always)]
     pub(super) fn four_rows<I: Isa>(
         isa: I,
         rows: [&[u8]; 4],
         columns: usize,
+        ahead: [usize; 4],
         x: &[QuantizedChunk],
     ) -> [f32; 4] {
         let mut sums = Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) };
         let mut offsets = [0.0; 4];
         for (c, x) in x.iter().enumerate() {
+            unrolled!(r in 0 1 2 3, {
+                for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
+                    isa.prefetch(rows[r], ahead[r].wrapping_add(c * Self::CHUNK_BYTES + 64 * line));
+                }
+            });
             let mut padded = None;
             let chunk = pieces(rows, c * Self::CHUNK_BYTES, Self::CHUNK_BYTES, &mut padded);
             if const { Q::FORMAT.block_len() == 32 } {

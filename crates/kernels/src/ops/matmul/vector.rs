@@ -296,9 +296,9 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 }
             }
             let mut sums = [0.0; R];
-            match (rows.first_chunk(), sums.first_chunk_mut()) {
-                (Some(rows), Some(sums)) if I::ROW_A_QUARTER => {
-                    *sums = Self::four_rows(isa, *rows, weights.columns, x);
+            match (rows.first_chunk(), ahead.first_chunk(), sums.first_chunk_mut()) {
+                (Some(rows), Some(ahead), Some(sums)) if I::ROW_A_QUARTER => {
+                    *sums = Self::four_rows(isa, *rows, weights.columns, *ahead, x);
                 }
                 _ => Self::rows(isa, rows, weights.columns, ahead, x, pair.as_ref(), &mut sums),
             }
