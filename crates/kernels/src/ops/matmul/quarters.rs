@@ -67,6 +67,8 @@ impl<Q: Quant> MatVec<'_, Q> {
     ) {
         let bytes = const { Self::CHUNK_BYTES / 2 };
         let (scale, offset) = Q::row_scales(isa, chunk.map(|chunk| &chunk[half * bytes..][..bytes]));
+        // Not a number where the next row stands, perhaps.
+        let inside = |v| if len < CHUNK / 2 && !I::FINITE_HEADS { isa.keep(v, len / 32 * 4) } else { v };
         // Each quarter is of a block.
         let of_blocks = |values: &[f32; 8]| {
             let mut lanes = [0.0; 16];
@@ -74,12 +76,12 @@ impl<Q: Quant> MatVec<'_, Q> {
             isa.spread(&lanes, [0, 1, 2, 3])
         };
         if Q::OFFSET {
-            sums.offsets = isa.accumulate(offset, of_blocks(&x.sum), sums.offsets);
+            sums.offsets = isa.accumulate(inside(offset), of_blocks(&x.sum), sums.offsets);
         }
         if const { bias_and_zero::<I, Q>().1 > 0 } {
             let minus_zero = isa.splat(-f32::from(bias_and_zero::<I, Q>().1));
             let x_zero = isa.mul(of_blocks(&x.sum), minus_zero);
-            sums.offsets = isa.accumulate(scale, x_zero, sums.offsets);
+            sums.offsets = isa.accumulate(inside(scale), x_zero, sums.offsets);
         }
         let mut scales = [0.0; 16];
         isa.store_f32(isa.mul(scale, of_blocks(&x.scale)), &mut scales);
