@@ -98,9 +98,12 @@ fn nonsense_is_a_protocol_error() {
         ("negative-length", "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n"),
         ("bad-chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nGGUF\r\n"),
         ("range-unasked", "HTTP/1.1 206 Partial Content\r\nContent-Length: 4\r\n\r\nGGUF"),
-        ("no-location", "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"),
-        ("bad-location", "HTTP/1.1 302 Found\r\nLocation: ftp://h/x\r\nContent-Length: 0\r\n\r\n"),
-        ("loop", "HTTP/1.1 302 Found\r\nLocation: /m.gguf\r\nContent-Length: 0\r\n\r\n"),
+        ("no-location", "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+        (
+            "bad-location",
+            "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: ftp://h/x\r\nContent-Length: 0\r\n\r\n",
+        ),
+        ("loop", "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /m.gguf\r\nContent-Length: 0\r\n\r\n"),
     ] {
         let options = options(test);
         let server = Server::start(move |_, _, stream| {
