@@ -9,8 +9,9 @@ mod cpu;
 pub use cpu::lend_thread;
 pub use cpu::{Activations, CpuOptions, IsaError, KvFormat};
 pub(crate) use cpu::{
-    Attention, Buffer, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix, NeuronMatrix,
-    Output, PageTable, Routes, Routing, Rows, SequenceAttention, Turns,
+    Attention, Buffer, CoarseMatrix, ConvCache, Cpu, Experts, Gating, Input, KvCache, KvHeads, Matrix,
+    NeuronMatrix, Output, PageTable, Routes, Routing, Rows, SequenceAttention, Turns,
 };
 pub use firecrest_kernels::isa::IsaKind;
+pub(crate) use firecrest_kernels::ops::CoarseLayout;
 pub use firecrest_kernels::ops::{Activation, RopeLayout};

@@ -8,7 +8,7 @@ use crate::gguf::Gguf;
 
 const KIND: &str = "sparsity";
 const MAGIC: [u8; 4] = *b"FCSP";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The most bytes of a tensor that the fingerprint of a model looks at.
 const SAMPLE: usize = 256;
@@ -51,18 +51,22 @@ pub(crate) struct Thresholds {
     pub(crate) down: f32,
 }
 
-/// A low-rank guess of the logits: `bias + rows · (basis · (x - mean))`.
+/// A guess of the logits: `bias + panels · (sizes * (basis · (x - mean)))`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScreenProfile {
-    pub(crate) rank: u32,
+    /// Directions that the guess has in 4 bits, and those that it has in 2.
+    pub(crate) fine: u32,
+    pub(crate) rough: u32,
     /// `[dim]`.
     pub(crate) mean: Vec<f32>,
-    /// `[rank, dim]` in F16, orthonormal rows; with a proof `[dim, dim]`.
+    /// `[fine + rough, dim]` in F16, orthonormal rows; with a proof `[dim, dim]`.
     pub(crate) basis: Vec<u8>,
+    /// `[fine + rough]`: how large the output matrix is in each direction.
+    pub(crate) sizes: Vec<f32>,
     /// `[vocab]`.
     pub(crate) bias: Vec<f32>,
-    /// `[vocab, rank]` in Q4_0.
-    pub(crate) rows: Vec<u8>,
+    /// The output matrix in those directions, in a few bits.
+    pub(crate) panels: Vec<u8>,
     pub(crate) proof: Option<ProofProfile>,
 }
 
@@ -70,11 +74,14 @@ pub(crate) struct ScreenProfile {
 /// the rest; the rounding of the stream in front of either matrix; and of floats.
 pub(crate) const PROOF_TERMS: usize = 6;
 
-/// What a guess misses, and a bound of what is missing then.
+/// A finer guess, and a bound of what is missing then.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProofProfile {
-    /// Directions that are refined.
+    /// Leading directions, and those of them that are refined.
+    pub(crate) rank: u32,
     pub(crate) lead: u32,
+    /// `[vocab, rank]` in Q4_0.
+    pub(crate) rows: Vec<u8>,
     /// `[vocab, lead + dim - rank]` in Q4_0.
     pub(crate) rest: Vec<u8>,
     /// `[vocab]`.
@@ -192,16 +199,19 @@ impl SparsityProfile {
         }
         out.u32(self.screen.is_some().into());
         if let Some(screen) = &self.screen {
-            out.u32(screen.rank);
-            for values in [&screen.mean, &screen.bias] {
+            out.u32(screen.fine);
+            out.u32(screen.rough);
+            for values in [&screen.mean, &screen.sizes, &screen.bias] {
                 out.u32(values.len() as u32);
                 out.floats(values);
             }
             out.bytes(&screen.basis);
-            out.bytes(&screen.rows);
+            out.bytes(&screen.panels);
             out.u32(screen.proof.is_some().into());
             if let Some(proof) = &screen.proof {
+                out.u32(proof.rank);
                 out.u32(proof.lead);
+                out.bytes(&proof.rows);
                 out.bytes(&proof.rest);
                 out.u32(proof.slack.len() as u32);
                 out.floats(&proof.slack);
@@ -253,19 +263,21 @@ impl SparsityProfile {
         let screen = if read.u32()? == 0 {
             None
         } else {
-            let rank = read.u32()?;
-            let (mean, bias) = (vector(&mut read)?, vector(&mut read)?);
-            let (basis, rows) = (read.bytes()?.to_vec(), read.bytes()?.to_vec());
+            let (fine, rough) = (read.u32()?, read.u32()?);
+            let (mean, sizes, bias) = (vector(&mut read)?, vector(&mut read)?, vector(&mut read)?);
+            let (basis, panels) = (read.bytes()?.to_vec(), read.bytes()?.to_vec());
             let proof = if read.u32()? == 0 {
                 None
             } else {
-                let (lead, rest, slack) = (read.u32()?, read.bytes()?.to_vec(), vector(&mut read)?);
+                let (rank, lead) = (read.u32()?, read.u32()?);
+                let (rows, rest) = (read.bytes()?.to_vec(), read.bytes()?.to_vec());
+                let slack = vector(&mut read)?;
                 let scales = read.floats(PROOF_TERMS)?;
                 check_finite("a sparsity file", &scales)?;
                 let scales = scales.try_into().map_err(|_| bad("a bound"))?;
-                Some(ProofProfile { lead, rest, slack, scales })
+                Some(ProofProfile { rank, lead, rows, rest, slack, scales })
             };
-            Some(ScreenProfile { rank, mean, basis, bias, rows, proof })
+            Some(ScreenProfile { fine, rough, mean, basis, sizes, bias, panels, proof })
         };
         read.finish()?;
         Ok(Self { model, text, tokens, dense_perplexity, levels, importance, screen })
@@ -291,12 +303,21 @@ mod tests {
 
     fn profile() -> SparsityProfile {
         let screen = ScreenProfile {
-            rank: 1,
+            fine: 0,
+            rough: 1,
             mean: vec![0.5; 3],
             basis: vec![9; 6],
+            sizes: vec![2.0; 1],
             bias: vec![1.0; 2],
-            rows: vec![7; 5],
-            proof: Some(ProofProfile { lead: 1, rest: vec![3; 4], slack: vec![1.0; 2], scales: [0.5; 6] }),
+            panels: vec![7; 5],
+            proof: Some(ProofProfile {
+                rank: 1,
+                lead: 1,
+                rows: vec![8; 3],
+                rest: vec![3; 4],
+                slack: vec![1.0; 2],
+                scales: [0.5; 6],
+            }),
         };
         let level = LevelProfile {
             name: "balanced".into(),

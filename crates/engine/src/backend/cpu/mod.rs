@@ -1,5 +1,6 @@
 //! The CPU: kernels on a pool of threads.
 
+mod coarse;
 mod conv;
 mod encode;
 mod kv;
@@ -20,6 +21,7 @@ use firecrest_kernels::ops::{
     chunks, panel_runs,
 };
 
+pub(crate) use coarse::CoarseMatrix;
 pub(crate) use conv::ConvCache;
 pub(crate) use encode::SequenceAttention;
 pub use kv::KvFormat;

@@ -1,12 +1,12 @@
 //! The vocabulary screen: finds the tokens whose logits are worth computing.
 //!
-//! In the directions along which the stream varies most, the output matrix is kept once more, in 4 bits: a guess of all
-//! logits reads a fourth of what the logits themselves do. A level computes those of the best guesses. To prove the
-//! largest logit, the other directions are read too, and what the leading ones lost to 4 bits; what is still missing is
-//! bounded by Cauchy and Schwarz for each group of directions, and logits are computed where that bound reaches the
-//! logit of the best guess.
+//! The output matrix is kept once more in few bits: 4 for the directions along which the stream varies most, 2 for the
+//! others. A guess of all logits reads a fourth of what the logits themselves do, and a level computes those of the best
+//! guesses. To prove the largest logit, leading directions are read in 4 bits, then the others, and what the first
+//! ones lost to 4 bits; what is still missing is bounded by Cauchy and Schwarz for each group of directions, and logits
+//! are computed where that bound reaches the logit of the best guess.
 
-use crate::backend::{Buffer, Cpu, Input, Matrix, Output};
+use crate::backend::{Buffer, CoarseLayout, CoarseMatrix, Cpu, Input, Matrix, Output};
 use crate::gguf::Format;
 use crate::nn::weights::DecoderWeights;
 use crate::sparse::{PROOF_TERMS, ScreenProfile};
@@ -24,17 +24,21 @@ const ROUNDING: f32 = 1e-5;
 #[derive(Debug)]
 pub(super) struct Screen {
     mean: Vec<f32>,
-    /// Directions, as rows: the leading ones, and for a proof all others.
+    /// Directions, as rows: those of the guess, and for a proof all others.
     basis: Matrix,
-    /// The output matrix in the leading directions.
-    rows: Matrix,
+    /// How large the output matrix is in each direction of the guess.
+    sizes: Vec<f32>,
+    /// The output matrix in those directions.
+    guess: CoarseMatrix,
     bias: Vec<f32>,
     proof: Option<Proof>,
 }
 
 #[derive(Debug)]
 struct Proof {
-    /// The first directions, those that `rest` refines.
+    /// The output matrix in leading directions.
+    rows: Matrix,
+    /// The first of them, those that `rest` refines.
     lead: usize,
     /// What `rows` lost in the first directions, and the output matrix in those that `rows` does not have.
     rest: Matrix,
@@ -72,27 +76,31 @@ pub(crate) const TOP: usize = 40;
 impl Screen {
     /// `None` where the sizes are those of another model.
     pub(super) fn new(profile: &ScreenProfile, dim: usize, vocab: usize) -> Option<Self> {
-        let rank = profile.rank as usize;
-        let directions = if profile.proof.is_some() { dim } else { rank };
+        let (fine, rough) = (profile.fine as usize, profile.rough as usize);
+        let layout = CoarseLayout::new(fine, rough).filter(|layout| layout.columns() <= dim)?;
+        let directions = if profile.proof.is_some() { dim } else { layout.columns() };
         let matrix = |bytes: &[u8], format, rows, columns| {
             Matrix::new(Bytes::from(bytes.to_vec()), format, rows, columns)
         };
         let proof = match &profile.proof {
             None => None,
             Some(proof) => {
-                let lead = proof.lead as usize;
+                let (rank, lead) = (proof.rank as usize, proof.lead as usize);
                 let columns = (lead + dim).checked_sub(rank).filter(|_| lead <= rank)?;
+                let rows = matrix(&proof.rows, Format::Q4_0, vocab, rank)?;
                 let rest = matrix(&proof.rest, Format::Q4_0, vocab, columns)?;
                 let slack = proof.slack.clone();
-                (slack.len() == vocab).then_some(())?;
-                Some(Proof { lead, rest, slack, scales: proof.scales })
+                (rank > 0 && rank <= dim && slack.len() == vocab).then_some(())?;
+                Some(Proof { rows, lead, rest, slack, scales: proof.scales })
             }
         };
-        (rank > 0 && rank <= dim && profile.mean.len() == dim && profile.bias.len() == vocab).then_some(())?;
+        let lengths = [profile.mean.len(), profile.sizes.len(), profile.bias.len()];
+        (lengths == [dim, layout.columns(), vocab]).then_some(())?;
         Some(Self {
             mean: profile.mean.clone(),
             basis: matrix(&profile.basis, Format::F16, directions, dim)?,
-            rows: matrix(&profile.rows, Format::Q4_0, vocab, rank)?,
+            sizes: profile.sizes.clone(),
+            guess: CoarseMatrix::new(layout, &profile.panels, vocab)?,
             bias: profile.bias.clone(),
             proof,
         })
@@ -105,12 +113,12 @@ impl Screen {
     /// Bytes that a guess of all logits reads, and those for a proof.
     pub(super) fn bytes(&self, proven: bool) -> usize {
         match self.proof.as_ref().filter(|_| proven) {
-            Some(proof) => self.rows.bytes() + proof.rest.bytes() + self.basis.bytes(),
-            None => self.rows.bytes() + self.basis.slice(0..self.rows.columns()).bytes(),
+            Some(proof) => proof.rows.bytes() + proof.rest.bytes() + self.basis.bytes(),
+            None => self.guess.bytes() + self.basis.slice(0..self.sizes.len()).bytes(),
         }
     }
 
-    /// Guesses of the logits of each token in `x`, from the leading directions.
+    /// Guesses of the logits of each token in `x`, in `b.rest`.
     fn guess(&self, weights: &DecoderWeights, cpu: &mut Cpu, x: &Buffer, b: &mut ScreenBuffers) {
         b.normed.reshape(x.tokens(), x.columns());
         let rows = x.read().chunks_exact(x.columns()).zip(b.normed.data_mut().chunks_exact_mut(x.columns()));
@@ -118,11 +126,13 @@ impl Screen {
             weights.output_norm.apply(cpu.isa(), x, normed);
             normed.iter_mut().zip(&self.mean).for_each(|(x, m)| *x -= m);
         }
-        let leading = self.basis.slice(0..self.rows.columns());
-        let leading = Output { matrix: &leading, bias: None, out: &mut b.low };
-        cpu.project(Input { x: &b.normed, norm: None }, &mut [leading]);
-        let rows = Output { matrix: &self.rows, bias: Some(&self.bias), out: &mut b.rest };
-        cpu.project(Input { x: &b.low, norm: None }, &mut [rows]);
+        let directions = self.basis.slice(0..self.sizes.len());
+        let directions = Output { matrix: &directions, bias: None, out: &mut b.low };
+        cpu.project(Input { x: &b.normed, norm: None }, &mut [directions]);
+        for low in b.low.data_mut().chunks_exact_mut(self.sizes.len()) {
+            low.iter_mut().zip(&self.sizes).for_each(|(x, size)| *x *= size);
+        }
+        cpu.guess(&self.guess, &b.low, &self.bias, &mut b.rest);
     }
 
     /// The guess from which on about so many are larger.
@@ -218,7 +228,7 @@ impl Screen {
         b: &mut ScreenBuffers,
     ) -> Option<usize> {
         let proof = self.proof.as_ref()?;
-        let rank = self.rows.columns();
+        let rank = proof.rows.columns();
         b.normed.reshape(1, x.columns());
         let normed = b.normed.data_mut();
         weights.output_norm.apply(cpu.isa(), x.read(), normed);
@@ -239,11 +249,11 @@ impl Screen {
             norm(&low[..proof.lead]),
             norm(&low[proof.lead..rank]),
             norm(&low[rank..]),
-            cpu.rounding_of(&self.rows, b.head.read()),
+            cpu.rounding_of(&proof.rows, b.head.read()),
             cpu.rounding_of(&proof.rest, b.tail.read()),
             ROUNDING * size,
         ];
-        let rows = Output { matrix: &self.rows, bias: Some(&self.bias), out: logits };
+        let rows = Output { matrix: &proof.rows, bias: Some(&self.bias), out: logits };
         cpu.project(Input { x: &b.head, norm: None }, &mut [rows]);
         let rest = Output { matrix: &proof.rest, bias: None, out: &mut b.rest };
         cpu.project(Input { x: &b.tail, norm: None }, &mut [rest]);

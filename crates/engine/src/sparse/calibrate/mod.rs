@@ -35,7 +35,7 @@ const CHOICE_WINDOWS: usize = 6;
 const LAYER_WINDOWS: usize = 1;
 
 /// The logits that a screen computes, as parts of the vocabulary: the fewer the better.
-const SCREEN_PARTS: [usize; 6] = [32, 16, 12, 8, 6, 3];
+const SCREEN_PARTS: [usize; 8] = [96, 64, 48, 32, 24, 16, 12, 8];
 /// The least share of the largest logit, and of the 40 largest ones, that a screen has to find.
 const SCREEN_RECALL: f64 = 0.999;
 
