@@ -17,9 +17,12 @@ fn packed(layout: CoarseLayout, rows: &[f32], weights: &[f32]) -> Vec<u8> {
     panels
 }
 
-fn quantized(isa: IsaKind, x: &[f32]) -> Vec<QuantizedChunk> {
-    let mut out = vec![QuantizedChunk::ZERO; chunks(x.len())];
-    quantize(isa, x, &mut out);
+/// The product with `x`.
+fn product(isa: IsaKind, layout: CoarseLayout, panels: &[u8], x: &[f32], bias: &[f32]) -> Vec<f32> {
+    let mut codes = vec![0; x.len()];
+    let scales = layout.quantize(x, &mut codes);
+    let mut out = vec![f32::NAN; bias.len()];
+    coarse_product(isa, layout, panels, (&codes, scales), bias, &mut out);
     out
 }
 
@@ -50,13 +53,12 @@ fn weights_that_a_code_stands_for_are_kept() {
         let rows: Vec<f32> = levels.chunks_exact(columns).enumerate().flat_map(row).collect();
         let panels = packed(layout, &rows, &vec![1.0; columns]);
         let bias = random.floats(ROWS);
-        // Whole numbers up to 127 in each group, which 8 bits keep.
+        // Whole numbers up to 127 in either kind, which 8 bits keep.
         let x: Vec<f32> =
             (0..columns).map(|i| if i % 32 == 5 { 127.0 } else { (i * 37 % 201) as f32 - 100.0 }).collect();
         let mut results = Vec::new();
         for isa in IsaKind::available() {
-            let mut out = vec![f32::NAN; ROWS];
-            coarse_product(isa, layout, &panels, &quantized(isa, &x), &bias, &mut out);
+            let out = product(isa, layout, &panels, &x, &bias);
             for (r, &got) in out.iter().enumerate() {
                 let row = &rows[r * columns..][..columns];
                 let want: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum();
@@ -86,8 +88,7 @@ fn other_weights_are_kept_as_well_as_so_few_bits_can() {
         for column in 0..512 {
             let mut x = [0.0; 512];
             x[column] = 1.0;
-            let mut out = [0.0; ROWS];
-            coarse_product(isa, layout, &panels, &quantized(isa, &x), &[0.0; ROWS], &mut out);
+            let out = product(isa, layout, &panels, &x, &[0.0; ROWS]);
             for (r, got) in out.iter().enumerate() {
                 let want = rows[r * 512 + column];
                 (lost, all) = (lost + (got - want) * (got - want), all + want * want);
@@ -106,9 +107,8 @@ fn strange_rows_and_layouts_do_no_harm() {
     assert_eq!(layout.bytes(usize::MAX), None);
     for value in [0.0, f32::NAN, f32::INFINITY, 1e38, 1e-40] {
         let panels = packed(layout, &[value; 64], &[1.0; 64]);
-        let isa = IsaKind::best();
-        let mut out = [0.0];
-        coarse_product(isa, layout, &panels, &quantized(isa, &[1.0; 64]), &[2.0], &mut out);
+        let out = product(IsaKind::best(), layout, &panels, &[1.0; 64], &[2.0]);
         assert!(value != 0.0 || out == [2.0]);
+        product(IsaKind::best(), layout, &panels, &[value; 64], &[2.0]);
     }
 }

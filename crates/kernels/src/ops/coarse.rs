@@ -5,13 +5,11 @@
 //! lie in panels of 16, so that no sum goes across a vector: a line of a panel holds four neighbouring columns, a *quad*,
 //! of each row, two quads on top of each other in 4 bits and four in 2 bits.
 
-use super::QuantizedChunk;
-use super::quantized::chunks;
-use crate::format::CHUNK;
 use crate::format::float::{f16_to_f32, f32_to_f16};
+use crate::format::quantize::round;
 use crate::isa::{Isa, IsaKind, LANES, Op, unrolled};
 
-/// Columns that share a scale of the activations.
+/// Columns of either kind come in multiples of this: a whole number of lines.
 const GROUP: usize = 32;
 
 /// Bits of a fine code, and of a rough one.
@@ -23,8 +21,11 @@ const STEPS: [f32; 2] = [0.335, 0.996];
 /// Rounds of fitting a scale to the codes, and codes to the scale.
 const ROUNDS: usize = 4;
 
-/// How far ahead panels are asked for, in bytes.
-const AHEAD: usize = 4096;
+/// Panels that are multiplied side by side.
+const PANELS: usize = 2;
+
+/// How many panels ahead one is asked for.
+const AHEAD: usize = 1;
 
 /// How a matrix of a few bits a weight is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,11 @@ pub struct CoarseLayout {
 }
 
 impl CoarseLayout {
-    /// So many columns of either kind; `None` unless both are multiples of 32 and there is a column.
+    /// So many columns of either kind; `None` unless both are multiples of 32, of at most 65536, and there is a column.
     pub fn new(fine: usize, rough: usize) -> Option<Self> {
         let whole = fine.is_multiple_of(GROUP) && rough.is_multiple_of(GROUP);
-        let small = fine.max(rough) <= u32::MAX as usize / 8;
+        // Sums of that many products stay below 2^31.
+        let small = fine.max(rough) <= 1 << 16;
         (whole && small && fine + rough > 0).then_some(Self { fine, rough })
     }
 
@@ -127,107 +129,159 @@ fn fit(row: &[f32], weights: &[f32], bits: usize, step: f32) -> f32 {
     best.1
 }
 
-/// `out[r] = bias[r] + matrix[r] · x` for rows from the first of `panels` on; `x` is filled up with zeros.
+/// What a [`CoarseLayout`] is multiplied with, besides the codes of the activations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CoarseScales {
+    /// Of the activations of fine columns, and of rough ones.
+    scale: [f32; 2],
+    /// What the middle of the weights' codes takes from the sum over all columns of a kind, before scales of rows.
+    start: [f32; 2],
+}
+
+impl CoarseLayout {
+    /// Rounds one token's activations to 8 bits, with one scale for the columns of either kind.
+    ///
+    /// Panics unless both lengths are the number of columns.
+    pub fn quantize(&self, x: &[f32], codes: &mut [u8]) -> CoarseScales {
+        assert_eq!((x.len(), codes.len()), (self.columns(), self.columns()));
+        let (fine, rough) = x.split_at(self.fine);
+        let (fine_codes, rough_codes) = codes.split_at_mut(self.fine);
+        let mut scales = CoarseScales { scale: [0.0; 2], start: [0.0; 2] };
+        for (kind, (x, codes)) in [(fine, fine_codes), (rough, rough_codes)].into_iter().enumerate() {
+            let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            let inverse = if largest > 1e-30 { 127.0 / largest } else { 0.0 };
+            let mut sum = 0;
+            for (code, x) in codes.iter_mut().zip(x) {
+                let rounded = round(x * inverse);
+                sum += i32::from(rounded);
+                *code = rounded as u8;
+            }
+            scales.scale[kind] = largest / 127.0;
+            scales.start[kind] = largest / 127.0 * sum as f32 * (0.5 - (1 << (BITS[kind] - 1)) as f32);
+        }
+        scales
+    }
+}
+
+/// `out[r] = bias[r] + matrix[r] · x` for rows from the first of `panels` on, and `x` as [`CoarseLayout::quantize`] made it.
 ///
 /// Panics if the lengths do not agree.
 pub fn coarse_product(
     isa: IsaKind,
     layout: CoarseLayout,
     panels: &[u8],
-    x: &[QuantizedChunk],
+    (codes, scales): (&[u8], CoarseScales),
     bias: &[f32],
     out: &mut [f32],
 ) {
-    assert_eq!((x.len(), bias.len()), (chunks(layout.columns()), out.len()));
+    assert_eq!((codes.len(), bias.len()), (layout.columns(), out.len()));
     assert_eq!(Some(panels.len()), layout.bytes(out.len()));
-    isa.run(CoarseProduct { layout, panels, x, bias, out });
+    isa.run(CoarseProduct { layout, panels, codes, scales, bias, out });
 }
 
 struct CoarseProduct<'a> {
     layout: CoarseLayout,
     panels: &'a [u8],
-    x: &'a [QuantizedChunk],
+    codes: &'a [u8],
+    scales: CoarseScales,
     bias: &'a [f32],
     out: &'a mut [f32],
 }
 
-impl CoarseProduct<'_> {
-    /// The sum over the groups that `lines` hold, from that of column `first` on, without the scale of the rows.
+impl<'a> CoarseProduct<'a> {
+    /// The sums of `P` panels over fine columns, and over rough ones, without the scales of rows.
     #[inline(always)]
-    fn groups<I: Isa, const BITS: usize>(
+    fn sums<I: Isa, const P: usize>(
+        &self,
         isa: I,
-        lines: &[[u8; 64]],
-        x: &[QuantizedChunk],
-        first: usize,
-        start: f32,
-    ) -> I::F32 {
-        let mask = isa.splat_byte((1 << BITS) - 1);
-        let mut sum = isa.splat(start);
-        for (g, lines) in lines.chunks_exact(BITS).enumerate() {
-            let column = first + GROUP * g;
-            let (chunk, at) = (&x[column / CHUNK], column % CHUNK);
-            let quads = &chunk.codes.as_flattened()[at..][..GROUP].as_chunks::<4>().0;
-            let mut acc = isa.splat_i32(0);
-            for (l, line) in lines.iter().enumerate() {
-                let v = isa.load(line);
-                if BITS == 4 {
-                    acc = isa.dot_unsigned(acc, isa.and(v, mask), isa.splat4(&quads[2 * l]));
-                    let high = isa.and(isa.shift_right::<4>(v), mask);
-                    acc = isa.dot_unsigned(acc, high, isa.splat4(&quads[2 * l + 1]));
-                } else {
-                    acc = isa.dot_unsigned(acc, isa.and(v, mask), isa.splat4(&quads[4 * l]));
-                    unrolled!(k in 1 2 3, {
-                        let codes = match k {
-                            1 => isa.shift_right::<2>(v),
-                            2 => isa.shift_right::<4>(v),
-                            _ => isa.shift_right::<6>(v),
-                        };
-                        acc = isa.dot_unsigned(acc, isa.and(codes, mask), isa.splat4(&quads[4 * l + k]));
-                    });
-                }
-            }
-            sum = isa.mul_add(isa.to_f32(acc), isa.splat(chunk.scale[at / GROUP]), sum);
+        lines: [&'a [[u8; 64]]; P],
+        ahead: [usize; P],
+    ) -> [[I::F32; 2]; P] {
+        let fine_lines = self.layout.fine / GROUP * BITS[0];
+        let (fine, rough) = self.codes.split_at(self.layout.fine);
+        let mut fine_sums = [[isa.splat_i32(0); 2]; P];
+        let mask = isa.splat_byte(0x0f);
+        for (l, quads) in fine.as_chunks::<4>().0.as_chunks::<2>().0.iter().enumerate() {
+            let x = quads.each_ref().map(|quad| isa.splat4(quad));
+            unrolled!(p < P, {
+                isa.prefetch(self.panels, ahead[p] + 64 * (1 + l));
+                let v = isa.load(&lines[p][1 + l]);
+                let codes = [v, isa.shift_right::<4>(v)].map(|codes| isa.and(codes, mask));
+                unrolled!(k in 0 1, { fine_sums[p][k] = isa.dot_unsigned(fine_sums[p][k], codes[k], x[k]) });
+            });
         }
-        sum
+        // Codes stay where they are in their byte, as far as that leaves them below 64, so that there are sums of codes,
+        // of four times, and of sixteen times the codes.
+        let mut rough_sums = [[isa.splat_i32(0); 3]; P];
+        let masks = [0x03, 0x0c, 0x30].map(|mask| isa.splat_byte(mask));
+        for (l, quads) in rough.as_chunks::<4>().0.as_chunks::<4>().0.iter().enumerate() {
+            let x = quads.each_ref().map(|quad| isa.splat4(quad));
+            unrolled!(p < P, {
+                isa.prefetch(self.panels, ahead[p] + 64 * (1 + fine_lines + l));
+                let v = isa.load(&lines[p][1 + fine_lines + l]);
+                let last = isa.and(isa.shift_right::<4>(v), masks[1]);
+                unrolled!(k in 0 1 2, {
+                    let codes = isa.and(v, masks[k]);
+                    rough_sums[p][k] = isa.dot_unsigned(rough_sums[p][k], codes, x[k]);
+                });
+                rough_sums[p][1] = isa.dot_unsigned(rough_sums[p][1], last, x[3]);
+            });
+        }
+        let [fine_scale, rough_scale] = self.scales.scale;
+        let mut sums = [self.scales.start.map(|start| isa.splat(start)); P];
+        for p in 0..P {
+            let [fine, rough] = &mut sums[p];
+            let scaled =
+                |sum: I::I32, scale: f32, to: I::F32| isa.mul_add(isa.to_f32(sum), isa.splat(scale), to);
+            unrolled!(k in 0 1, { *fine = scaled(fine_sums[p][k], fine_scale, *fine) });
+            unrolled!(k in 0 1 2, {
+                *rough = scaled(rough_sums[p][k], rough_scale / (1 << (2 * k)) as f32, *rough);
+            });
+        }
+        sums
     }
-}
 
-/// What the middle of the codes takes from the sum over some columns.
-fn middle(x: &[QuantizedChunk], columns: core::ops::Range<usize>, bits: usize) -> f32 {
-    let sums = columns.step_by(GROUP).map(|column| x[column / CHUNK].sum[column % CHUNK / GROUP]);
-    sums.sum::<f32>() * (0.5 - (1 << (bits - 1)) as f32)
+    /// `P` panels.
+    #[inline(always)]
+    fn panels<I: Isa, const P: usize>(&mut self, isa: I, panels: [usize; P]) {
+        let panel_bytes = self.layout.panel_bytes();
+        let lines: [&'a [[u8; 64]]; P] =
+            panels.map(|panel| self.panels[panel * panel_bytes..][..panel_bytes].as_chunks::<64>().0);
+        let sums = self.sums(isa, lines, panels.map(|panel| (panel + AHEAD) * panel_bytes));
+        for p in 0..P {
+            let first = panels[p] * LANES;
+            let rows = LANES.min(self.out.len() - first);
+            let scales = lines[p][0].as_chunks::<2>().0;
+            let mut line = [0.0; LANES];
+            line[..rows].copy_from_slice(&self.bias[first..][..rows]);
+            let mut sum = isa.load_f32(&line);
+            for (kind, product) in sums[p].into_iter().enumerate() {
+                let mut halves = [0; LANES];
+                for (half, bytes) in halves.iter_mut().zip(&scales[kind * LANES..]) {
+                    *half = u16::from_le_bytes(*bytes);
+                }
+                sum = isa.mul_add(product, isa.load_f16(&halves), sum);
+            }
+            isa.store_f32(sum, &mut line);
+            self.out[first..][..rows].copy_from_slice(&line[..rows]);
+        }
+    }
 }
 
 impl Op for CoarseProduct<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
-        let Self { layout, panels, x, bias, out } = self;
-        let start = [middle(x, 0..layout.fine, BITS[0]), middle(x, layout.fine..layout.columns(), BITS[1])];
-        let panel_bytes = layout.panel_bytes();
-        for (p, (out, bias)) in out.chunks_mut(LANES).zip(bias.chunks(LANES)).enumerate() {
-            let at = p * panel_bytes;
-            for line in (0..panel_bytes).step_by(64) {
-                isa.prefetch(panels, at + AHEAD + line);
-            }
-            let lines = panels[at..][..panel_bytes].as_chunks::<64>().0;
-            let (scales, fine_lines) = (lines[0].as_chunks::<2>().0, &lines[1..]);
-            let (fine_lines, rough_lines) = fine_lines.split_at(layout.fine / GROUP * BITS[0]);
-            let scale = |from: usize| {
-                let mut halves = [0; LANES];
-                for (half, bytes) in halves.iter_mut().zip(&scales[from..]) {
-                    *half = u16::from_le_bytes(*bytes);
-                }
-                isa.load_f16(&halves)
-            };
-            let fine = Self::groups::<I, 4>(isa, fine_lines, x, 0, start[0]);
-            let rough = Self::groups::<I, 2>(isa, rough_lines, x, layout.fine, start[1]);
-            let mut line = [0.0; LANES];
-            line[..bias.len()].copy_from_slice(bias);
-            let sum = isa.mul_add(fine, scale(0), isa.load_f32(&line));
-            isa.store_f32(isa.mul_add(rough, scale(LANES), sum), &mut line);
-            out.copy_from_slice(&line[..out.len()]);
+    fn eval<I: Isa>(mut self, isa: I) {
+        let panels = self.out.len().div_ceil(LANES);
+        // Panels that stand apart share the activations, where there are registers for them: memory delivers several runs
+        // side by side faster than one.
+        let steps = if I::COMPACT { 0 } else { panels / PANELS };
+        for step in 0..steps {
+            self.panels::<I, PANELS>(isa, core::array::from_fn(|p| step + p * steps));
+        }
+        for panel in PANELS * steps..panels {
+            self.panels::<I, 1>(isa, [panel]);
         }
     }
 }

@@ -20,7 +20,7 @@ pub use attention::{
     HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, Score, attend, attends_together,
     attention_lines, load_key, move_values, store_key, store_kv,
 };
-pub use coarse::{CoarseLayout, coarse_product};
+pub use coarse::{CoarseLayout, CoarseScales, coarse_product};
 pub use matmul::{
     PANEL_TOKENS, PanelRun, Weights, matmul, matmul_f32, matmul_rows, matmul_rows_f32, panel_runs,
 };

@@ -1,7 +1,7 @@
 //! Products with a matrix of a few bits a weight.
 
 use firecrest_kernels::isa::LANES;
-use firecrest_kernels::ops::{self, CoarseLayout, QuantizedChunk, chunks};
+use firecrest_kernels::ops::{self, CoarseLayout};
 
 use super::{Buffer, Cpu};
 use crate::weights::Bytes;
@@ -41,9 +41,9 @@ impl Cpu {
         let grain = panels_a_task * LANES;
         let tokens = x.read().chunks_exact(x.columns()).zip(out.data_mut().chunks_exact_mut(*rows));
         for (x, out) in tokens {
-            self.quantized.resize(chunks(x.len()), QuantizedChunk::ZERO);
-            ops::quantize(isa, x, &mut self.quantized);
-            let x = &self.quantized;
+            self.coarse.resize(x.len(), 0);
+            let scales = layout.quantize(x, &mut self.coarse);
+            let x = (&*self.coarse, scales);
             self.pool.for_pieces(out, grain, &mut self.workers, |_, piece, out| {
                 let panels = &panels[piece * panels_a_task * panel_bytes..];
                 let panels = &panels[..out.len().div_ceil(LANES) * panel_bytes];

@@ -115,6 +115,8 @@ pub(crate) struct Cpu {
     quantized: Vec<QuantizedChunk>,
     /// Sums over some of the neurons.
     parts: Vec<sparse::Part>,
+    /// Activations for a guess.
+    coarse: Vec<u8>,
 }
 
 /// What each thread works in.
@@ -189,6 +191,7 @@ impl Cpu {
             normed: Vec::new(),
             quantized: Vec::new(),
             parts: Vec::new(),
+            coarse: Vec::new(),
         })
     }
 

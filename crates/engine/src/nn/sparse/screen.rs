@@ -13,7 +13,7 @@ use crate::sparse::{PROOF_TERMS, ScreenProfile};
 use crate::weights::Bytes;
 
 /// One of how many logits are looked at to find where the candidates begin.
-const STRIDE: usize = 16;
+const STRIDE: usize = 32;
 
 /// One of how many logits may be left undecided before all are computed.
 const UNDECIDED: usize = 8;
@@ -298,7 +298,8 @@ fn put(logits: &mut Buffer, b: &ScreenBuffers) {
 /// The places of what `keep` says yes to. Few do, so that most runs of 16 are passed over at once.
 fn at_least(values: &[f32], keep: impl Fn(usize, f32) -> bool, out: &mut Vec<u32>) {
     out.clear();
-    for (run, values) in values.chunks(16).enumerate() {
+    let (runs, rest) = values.as_chunks::<16>();
+    for (run, values) in runs.iter().enumerate() {
         let mut any = false;
         for (i, &x) in values.iter().enumerate() {
             any |= keep(16 * run + i, x);
@@ -308,6 +309,8 @@ fn at_least(values: &[f32], keep: impl Fn(usize, f32) -> bool, out: &mut Vec<u32
             out.extend(kept.map(|(i, _)| (16 * run + i) as u32));
         }
     }
+    let last = (values.len() - rest.len()..values.len()).zip(rest);
+    out.extend(last.filter(|&(i, &x)| keep(i, x)).map(|(i, _)| i as u32));
 }
 
 /// The place of the largest.

@@ -39,10 +39,11 @@ const SCREEN_PARTS: [usize; 8] = [96, 64, 48, 32, 24, 16, 12, 8];
 /// The least share of the largest logit, and of the 40 largest ones, that a screen has to find.
 const SCREEN_RECALL: f64 = 0.999;
 
-/// Named levels, the divergence in nats that the screen and as much again that the neurons may cause, and how much larger
-/// perplexity may be when measured on other text. Text of another kind than the calibration's has been seen to diverge more
-/// than twice as far, and perplexity to grow by about as much as the divergence: so both together stay below the promise.
-const LEVELS: [(&str, f64, f64); 2] = [("balanced", 0.0018, 1.01), ("fast", 0.018, 1.05)];
+/// Named levels.
+const LEVELS: [Promise; 2] = [
+    Promise { name: "balanced", screen: 0.0036, both: 0.004, growth: 1.01 },
+    Promise { name: "fast", screen: 0.012, both: 0.03, growth: 1.05 },
+];
 
 /// Searches for a level whose perplexity has grown too much on text that it was not chosen by.
 const ATTEMPTS: usize = 4;
@@ -51,6 +52,17 @@ const SEARCH_STEPS: usize = 6;
 
 /// The share of its energy that a layer loses where its weight is found out.
 const PROBE: f64 = 0.1;
+
+/// What a level may cost. Text of another kind than the calibration's has been seen to diverge more than twice as far, and
+/// perplexity to grow by about as much as the divergence: so what both may cause stays well below the promise.
+struct Promise {
+    name: &'static str,
+    /// The divergence in nats that the screen may cause, and with the neurons that are left out.
+    screen: f64,
+    both: f64,
+    /// How much larger perplexity may be when measured on text that the level was not chosen by.
+    growth: f64,
+}
 
 /// How [`calibrate`] works.
 #[derive(Clone, Debug, Default)]
@@ -145,9 +157,9 @@ pub fn calibrate(
     };
     let measure = run.reference(&measured)?;
     profile.dense_perplexity = measure.perplexity() as f32;
-    for (name, allowed, growth) in LEVELS {
+    for promise in &LEVELS {
         let search = Search { weights: &weights, spreads: &spreads, costs: &costs, choice: &choice };
-        profile.levels.push(search.level(&mut run, name, allowed, growth, &screens, &measure)?);
+        profile.levels.push(search.level(&mut run, promise, &screens, &measure)?);
     }
     Ok(profile)
 }
@@ -181,16 +193,15 @@ impl Search<'_> {
     fn level(
         &self,
         run: &mut Run<'_>,
-        name: &str,
-        allowed: f64,
-        growth: f64,
+        promise: &Promise,
         screens: &[ScreenCost],
         measure: &Reference<'_>,
     ) -> Result<LevelProfile, SparseError> {
-        let mut budget = allowed;
+        let mut budget = 1.0;
         for attempt in 1.. {
             let affordable = |screen: &&ScreenCost| {
-                screen.divergence <= budget && screen.recall.iter().all(|&recall| recall >= SCREEN_RECALL)
+                screen.divergence <= budget * promise.screen
+                    && screen.recall.iter().all(|&recall| recall >= SCREEN_RECALL)
             };
             // With nothing left out at last, every promise is kept.
             let last = attempt > ATTEMPTS;
@@ -200,13 +211,13 @@ impl Search<'_> {
                 true => vec![Thresholds::default(); self.spreads.len()],
                 false => {
                     run.what = "choosing thresholds";
-                    self.thresholds(run, candidates, budget + screen.map_or(0.0, |screen| screen.divergence))?
+                    self.thresholds(run, candidates, budget * promise.both)?
                 }
             };
             run.what = "measuring levels";
             run.decoder.try_thresholds(self.weights, &layers, candidates);
             let (divergence, perplexity) = run.compare(measure)?;
-            if perplexity <= growth * measure.perplexity() || last {
+            if perplexity <= promise.growth * measure.perplexity() || last {
                 let report = run.decoder.sparsity().unwrap_or_default();
                 let count = |of: fn(&crate::nn::LayerSparsity) -> u64| -> f64 {
                     report.layers.iter().map(of).sum::<u64>() as f64
@@ -214,7 +225,7 @@ impl Search<'_> {
                 let share = |part: f64, all: f64, none| if all > 0.0 { (part / all) as f32 } else { none };
                 let recall = run.screen_recall();
                 return Ok(LevelProfile {
-                    name: name.into(),
+                    name: promise.name.into(),
                     perplexity: perplexity as f32,
                     divergence: divergence as f32,
                     neurons_skipped: share(

@@ -11,7 +11,7 @@ use firecrest_kernels::isa::LANES;
 /// Directions that are found by how much the stream varies along them; others are any that are left.
 const RANK: usize = 256;
 /// Those of the guess that take 4 bits.
-const FINE: usize = 64;
+const FINE: usize = 128;
 /// Those that are refined for a proof.
 const LEAD: usize = 128;
 /// The largest stream whose guess has all directions: they have to be found, and each token is turned into them.

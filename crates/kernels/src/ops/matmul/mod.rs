@@ -82,7 +82,7 @@ impl<'a> Weights<'a> {
     /// are chosen stand apart, so that each is asked for while the one before it is multiplied.
     #[inline(always)]
     fn distance(&self, selected: &[u32], i: usize) -> usize {
-        let next = selected[(i + 1).min(selected.len() - 1)];
+        let next = selected[(i + 2).min(selected.len() - 1)];
         (next as usize).wrapping_sub(selected[i] as usize).wrapping_mul(self.row_bytes)
     }
 
