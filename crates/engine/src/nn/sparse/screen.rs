@@ -1,10 +1,10 @@
 //! The vocabulary screen: finds the tokens whose logits are worth computing.
 //!
 //! The output matrix is kept once more in few bits: 4 for the directions along which the stream varies most, 2 for the
-//! others. A guess of all logits reads less than a third of what the logits themselves do, and a level computes those of the best
-//! guesses. To prove the largest logit, leading directions are read in 4 bits, then the others, and what the first
-//! ones lost to 4 bits; what is still missing is bounded by Cauchy and Schwarz for each group of directions, and logits
-//! are computed where that bound reaches the logit of the best guess.
+//! others. A guess of all logits reads less than a third of what the logits themselves do, and a level computes those of
+//! the best guesses. To prove the largest logit, leading directions are read in 4 bits, then the others, and what the
+//! first ones lost to 4 bits; what is still missing is bounded by Cauchy and Schwarz for each group of directions, and
+//! logits are computed where that bound reaches the logit of the best guess.
 
 use crate::backend::{Buffer, CoarseLayout, CoarseMatrix, Cpu, Input, Matrix, Output};
 use crate::gguf::Format;
