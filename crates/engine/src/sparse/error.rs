@@ -153,7 +153,9 @@ impl fmt::Display for FormatFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Magic => f.write_str("it begins with other bytes"),
-            Self::Version(version) => write!(f, "version {version} is not supported"),
+            Self::Version(version) => {
+                write!(f, "version {version} is not supported: the file has to be made anew")
+            }
             Self::Truncated => f.write_str("it ends too early"),
             Self::TrailingBytes(bytes) => write!(f, "{bytes} bytes too many"),
             Self::Value(what) => write!(f, "{what} can't be"),
