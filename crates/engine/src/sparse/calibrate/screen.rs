@@ -15,7 +15,7 @@ const FINE: usize = 128;
 /// Those that are refined for a proof.
 const LEAD: usize = 128;
 /// The largest stream whose guess has all directions: they have to be found, and each token is turned into them.
-const MOST_WHOLE_DIM: usize = 2048;
+const MOST_WHOLE_DIM: usize = 1024;
 
 /// Below this vocabulary a screen costs more than it saves; above this size of the stream, its fit does.
 const LEAST_VOCAB: usize = 8192;
