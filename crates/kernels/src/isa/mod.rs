@@ -179,6 +179,20 @@ pub trait Isa: Copy + Send + Sync + 'static {
             }
         }
     }
+    /// The bytes of four rows side by side: lane `4 * q + i` of output vector `k` holds byte `16 * q + 4 * k + i` of each row.
+    #[inline(always)]
+    fn interleave4(self, rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
+        let (mut bytes, mut out) = ([[0; 64]; 4], [[0; 64]; 4]);
+        for (bytes, row) in bytes.iter_mut().zip(rows) {
+            self.store(row, bytes);
+        }
+        for (k, out) in out.iter_mut().enumerate() {
+            for (lane, quad) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *quad = bytes.map(|row| row[lane / 4 * 16 + 4 * k + lane % 4]);
+            }
+        }
+        out.map(|out| self.load(&out))
+    }
     /// Asks for the cache line at `bytes[at]`, if there is one.
     fn prefetch(self, bytes: &[u8], at: usize);
 

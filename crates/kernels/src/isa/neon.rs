@@ -111,6 +111,16 @@ macro_rules! neon {
                 fn shift_right1<const BITS: i32>(self, v: uint8x16_t) -> uint8x16_t = vshlq_u8(v, vdupq_n_s8(-(BITS as i8)));
                 fn shift_left1<const BITS: i32>(self, v: uint8x16_t) -> uint8x16_t = vshlq_u8(v, vdupq_n_s8(BITS as i8));
                 fn lookup1(self, table: uint8x16_t, indices: uint8x16_t) -> uint8x16_t = vqtbl1q_u8(table, indices);
+                fn interleave41(self, rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] = {
+                    let words = |a, b| [vreinterpretq_u16_u8(vzip1q_u8(a, b)), vreinterpretq_u16_u8(vzip2q_u8(a, b))];
+                    let ([low_a, high_a], [low_b, high_b]) = (words(rows[0], rows[1]), words(rows[2], rows[3]));
+                    [
+                        vreinterpretq_u8_u16(vzip1q_u16(low_a, low_b)),
+                        vreinterpretq_u8_u16(vzip2q_u16(low_a, low_b)),
+                        vreinterpretq_u8_u16(vzip1q_u16(high_a, high_b)),
+                        vreinterpretq_u8_u16(vzip2q_u16(high_a, high_b)),
+                    ]
+                };
                 fn expand_bits1(self, bits: u32, byte: u8) -> uint8x16_t = {
                     let spread = vcombine_u8(vdup_n_u8(bits as u8), vdup_n_u8((bits >> 8) as u8));
                     let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));

@@ -142,6 +142,16 @@ macro_rules! isa_by_parts {
                 out
             }
             #[inline(always)]
+            fn interleave4(self, rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
+                let mut out = rows;
+                for i in 0..$n {
+                    for (out, part) in out.iter_mut().zip(self.interleave41(rows.map(|row| row[i]))) {
+                        out[i] = part;
+                    }
+                }
+                out
+            }
+            #[inline(always)]
             fn prefetch(self, bytes: &[u8], at: usize) {
                 self.prefetch1(bytes, at);
             }

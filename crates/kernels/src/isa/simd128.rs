@@ -76,6 +76,20 @@ impl $isa {
         fn shift_right1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shr(v, BITS as u32);
         fn shift_left1<const BITS: i32>(self, v: v128) -> v128 = u16x8_shl(v, BITS as u32);
         fn lookup1(self, table: v128, indices: v128) -> v128 = arithmetic::swizzle(table, indices);
+        fn interleave41(self, rows: [v128; 4]) -> [v128; 4] = {
+            let low = |a, b| i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
+            let high = |a, b| i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b);
+            let low_words = |a, b| i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
+            let high_words = |a, b| i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
+            let [a, b, c, d] = rows;
+            let [first, second] = [[low(a, b), low(c, d)], [high(a, b), high(c, d)]];
+            [
+                low_words(first[0], first[1]),
+                high_words(first[0], first[1]),
+                low_words(second[0], second[1]),
+                high_words(second[0], second[1]),
+            ]
+        };
         fn expand_bits1(self, bits: u32, byte: u8) -> v128 = {
             let bits = u16x8_splat(bits as u16);
             let spread = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(bits, bits);

@@ -14,13 +14,16 @@ use super::matmul::Weights;
 use crate::format::float::f32_to_f16;
 use crate::format::quantize::round;
 use crate::format::{CHUNK, Codes, Format, Quant, Unpacked, Unpacker};
+#[cfg(doc)]
+use crate::isa::Isa;
 use crate::with_quant;
 
 pub use packed::add_neurons;
 pub use rows::add_neurons_f32;
 
-/// Outputs that are computed together: byte `4 i + k` of their codes is output `16 k + i`, so that lane `i` of a dot
-/// product with the `k`-th byte alone is output `16 k + i`.
+/// Outputs that are computed together. Their codes are in the order from which [`Isa::interleave4`] makes quads of four
+/// neurons: lane `i` of vector `k` is output `16 k + i`. Codes of half a byte have the next tile in the high halves, and the
+/// last tile, where it has no next, its own second half.
 const TILE: usize = 64;
 
 /// How the scales of a group are kept: exactly, in as few bytes as the format has.
@@ -47,7 +50,6 @@ pub struct NeuronLayout {
     group: usize,
     /// Whether codes take a byte, not half of one.
     wide: bool,
-    signed: bool,
     /// The code of zero.
     zero: u8,
     offset: bool,
@@ -80,7 +82,6 @@ impl NeuronLayout {
                 neurons,
                 group: Q::GROUP,
                 wide: max > 15,
-                signed: matches!(Q::CODES, Codes::Signed),
                 zero,
                 offset: Q::OFFSET,
                 scales,
@@ -160,6 +161,19 @@ impl NeuronLayout {
         CHUNK.min(self.neurons - section * CHUNK)
     }
 
+    /// The byte of a neuron that has the code of an output, and the bit where it begins.
+    fn place(&self, output: usize) -> (usize, u32) {
+        let (tile, lane) = (output / TILE, output % TILE);
+        let byte = lane % 16 / 4 * 16 + lane / 16 * 4 + lane % 4;
+        if self.wide {
+            (tile * TILE + byte, 0)
+        } else if (tile | 1) < self.padded_outputs() / TILE {
+            (tile / 2 * TILE + byte, 4 * (tile as u32 % 2))
+        } else {
+            (tile / 2 * TILE + byte % (TILE / 2), 4 * (byte / (TILE / 2)) as u32)
+        }
+    }
+
     /// Writes one section of the weights to `out`.
     ///
     /// Panics if the weights are others than the layout was made for, or if `out` is not as long as the section.
@@ -181,16 +195,12 @@ impl NeuronLayout {
             let chunk = &weights.row(r)[start..][..chunk_bytes];
             unpacker.unpack(chunk, &mut unpacked);
             let (scales, codes) = (&unpacked.scales, unpacked.codes.as_flattened());
-            let (tile, lane) = (r / TILE, 4 * (r % 16) + r % TILE / 16);
+            let (byte, shift) = self.place(r);
             for (g, group) in groups.chunks_exact_mut(group_bytes).enumerate() {
                 let (rows, vectors) = group.split_at_mut(self.group * self.neuron_stride());
                 let codes = &codes[g * self.group..];
                 for (row, &code) in rows.chunks_exact_mut(self.neuron_stride()).zip(codes) {
-                    if self.wide {
-                        row[tile * TILE + lane] = code as u8;
-                    } else {
-                        row[tile * TILE / 2 + lane % 32] |= (code as u8 & 15) << (4 * (lane / 32));
-                    }
+                    row[byte] |= if self.wide { code as u8 } else { (code as u8 & 15) << shift };
                 }
                 let width = self.scale_bytes();
                 let (scale, offset) = vectors.split_at_mut(width * padded);

@@ -1,6 +1,8 @@
 //! Sums over some neurons of weights that are laid out by neuron.
 
 use super::{NeuronLayout, ScaleKind, TILE};
+use core::ops::Range;
+
 use crate::format::CHUNK;
 use crate::isa::{Isa, IsaKind, Op, unrolled};
 use crate::ops::QuantizedChunk;
@@ -24,14 +26,13 @@ pub fn add_neurons(
     assert_eq!((Some(bytes.len()), h.len()), (layout.bytes(), layout.sections()));
     assert!(active.is_sorted_by(|a, b| a < b));
     assert!(active.last().is_none_or(|&n| (n as usize) < layout.neurons));
-    match (layout.signed, layout.wide) {
-        (true, _) => isa.run(AddNeurons::<true, true> { layout, bytes, active, h, out }),
-        (false, true) => isa.run(AddNeurons::<false, true> { layout, bytes, active, h, out }),
-        (false, false) => isa.run(AddNeurons::<false, false> { layout, bytes, active, h, out }),
+    match layout.wide {
+        true => isa.run(AddNeurons::<true> { layout, bytes, active, h, out }),
+        false => isa.run(AddNeurons::<false> { layout, bytes, active, h, out }),
     }
 }
 
-struct AddNeurons<'a, const SIGNED: bool, const WIDE: bool> {
+struct AddNeurons<'a, const WIDE: bool> {
     layout: &'a NeuronLayout,
     bytes: &'a [u8],
     active: &'a [u32],
@@ -42,21 +43,15 @@ struct AddNeurons<'a, const SIGNED: bool, const WIDE: bool> {
 /// The most neurons that share scales.
 const MOST: usize = 32;
 
-/// Tiles whose scales are read together.
-const BLOCK: usize = 8;
-
-/// Scales of a block, at the start of a cache line.
-#[repr(align(64))]
-struct Lines([[f32; 16]; BLOCK * 4]);
-
 /// The neurons of a group that are not silent.
-#[derive(Clone, Copy)]
 struct Group<'a> {
+    /// The codes of all neurons of the group.
+    codes: &'a [u8],
+    /// Where those of each begin; what fills up the last four has an activation of zero.
+    starts: [u32; MOST],
+    /// The activations of each four.
+    quads: [[u8; 4]; MOST / 4],
     count: usize,
-    /// The codes of each.
-    rows: [&'a [u8]; MOST],
-    /// The activation of each, alone in each byte of a quad.
-    quads: [[[u8; 4]; 4]; MOST],
     /// The sum of the activations, and their scale.
     sum: i32,
     factor: f32,
@@ -96,116 +91,194 @@ impl<'a> Groups<'a> {
             let (rows, vectors) = group.split_at(layout.group * layout.neuron_stride());
             let h = &self.h[section];
             let mut group = Group {
+                codes: rows,
+                starts: [0; MOST],
+                quads: [[0; 4]; MOST / 4],
                 count: 0,
-                rows: [&[]; MOST],
-                quads: [[[0; 4]; 4]; MOST],
                 sum: 0,
                 factor: h.scale[at / 32],
                 vectors,
                 outer,
                 first: self.section.replace(section) != Some(section),
             };
+            let (stride, codes) = (layout.neuron_stride() as u32, h.codes.as_flattened());
             for &n in members {
-                let (n, member) = (n as usize % CHUNK, n as usize - first);
-                let code = h.codes[n / 64][n % 64];
-                if code != 0 {
-                    group.sum += i32::from(code as i8);
-                    for k in 0..4 {
-                        group.quads[group.count][k][k] = code;
-                    }
-                    group.rows[group.count] =
-                        &rows[member * layout.neuron_stride()..][..layout.neuron_bytes()];
-                    group.count += 1;
-                }
+                let (code, member) = (codes[n as usize % CHUNK], n - first as u32);
+                // Whether a neuron is silent is not foreseen, so that there is no branch.
+                group.sum += i32::from(code as i8);
+                group.quads.as_flattened_mut()[group.count] = code;
+                group.starts[group.count] = member * stride;
+                group.count += usize::from(code != 0);
             }
             if group.count > 0 {
-                if group.count < MOST {
-                    group.rows[group.count] = group.rows[0];
-                }
                 return Some(group);
             }
         }
     }
 }
 
-impl Group<'_> {
-    /// Asks for what the group has of a tile, of which a row takes `row_bytes`, and scales and outer scales the others.
+/// What is asked for of a group that comes next.
+struct Ahead<'a> {
+    group: &'a Group<'a>,
+    /// Bytes of a neuron.
+    bytes: usize,
+    /// The neurons of which all has been asked for, and the next byte of the next one.
+    neurons: usize,
+    at: usize,
+    /// Lines that should have been asked for.
+    owed: usize,
+}
+
+/// The most bytes that are asked for at once.
+const RUN: usize = 512;
+
+impl Ahead<'_> {
+    /// Asks for codes, so that all have been asked for after a row's number of lines: neuron by neuron, as memory delivers
+    /// runs faster than lines from many places.
     #[inline(always)]
-    fn prefetch<I: Isa>(&self, isa: I, tile: usize, row_bytes: usize, [vectors, outer]: [usize; 2]) {
-        for line in (0..vectors).step_by(64) {
-            isa.prefetch(self.vectors, tile * vectors + line);
-        }
-        if self.first {
-            for line in (0..outer).step_by(64) {
-                isa.prefetch(self.outer, tile * outer + line);
+    fn codes<I: Isa>(&mut self, isa: I, lines: usize) {
+        self.owed += lines * self.group.count;
+        while self.owed >= RUN / 64 && self.neurons < self.group.count {
+            let start = self.group.starts[self.neurons % MOST] as usize + self.at;
+            let run = RUN.min(self.bytes - self.at);
+            for line in (0..run).step_by(64) {
+                isa.prefetch(self.group.codes, start + line);
+            }
+            self.owed -= run.div_ceil(64);
+            self.at += run;
+            if self.at == self.bytes {
+                (self.neurons, self.at) = (self.neurons + 1, 0);
             }
         }
-        if (tile * row_bytes).is_multiple_of(64) {
-            for row in &self.rows[..self.count] {
-                isa.prefetch(row, tile * row_bytes);
+    }
+
+    /// Asks for the scales of a few outputs.
+    #[inline(always)]
+    fn scales<I: Isa>(&self, isa: I, layout: &NeuronLayout, outputs: Range<usize>) {
+        let padded = layout.padded_outputs();
+        let outer_bytes = if self.group.first { layout.outer_bytes() } else { 0 };
+        for (bytes, each) in [(self.group.vectors, layout.scale_bytes()), (self.group.outer, outer_bytes)] {
+            for v in 0..layout.vectors() {
+                for line in (each * outputs.start..each * outputs.end).step_by(64) {
+                    isa.prefetch(bytes, each * padded * v + line);
+                }
             }
         }
     }
 }
 
-impl<const SIGNED: bool, const WIDE: bool> AddNeurons<'_, SIGNED, WIDE> {
-    /// The codes of a tile of one neuron, as [`dot`](super::matmul) wants them.
+impl<const WIDE: bool> AddNeurons<'_, WIDE> {
+    /// Codes of a byte are below 128 where they have no sign, so that all are taken as if they had one.
     #[inline(always)]
-    fn codes<I: Isa>(isa: I, row: &[u8], tile: usize) -> I::Bytes {
-        if WIDE {
-            let codes = isa.load(&row.as_chunks::<64>().0[tile]);
-            if SIGNED && I::SIGNED_BIAS != 0 { isa.xor(codes, isa.splat_byte(0x80)) } else { codes }
+    fn dot<I: Isa>(isa: I, sum: I::I32, codes: I::Bytes, x: I::Bytes) -> I::I32 {
+        if !WIDE {
+            isa.dot_unsigned(sum, codes, x)
+        } else if I::SIGNED_BIAS == 0 {
+            isa.dot_signed(sum, codes, x)
         } else {
-            let nibbles = isa.load_twice_shifted(&row.as_chunks::<32>().0[tile], 0, 4);
-            isa.and(nibbles, isa.splat_byte(15))
+            isa.dot_unsigned(sum, isa.xor(codes, isa.splat_byte(0x80)), x)
         }
     }
 
+    /// The integer sums of a tile, in `V = 4` vectors; or of two, in 8.
     #[inline(always)]
-    fn dot<I: Isa>(isa: I, acc: I::I32, codes: I::Bytes, x: I::Bytes) -> I::I32 {
-        if SIGNED && I::SIGNED_BIAS == 0 {
-            isa.dot_signed(acc, codes, x)
-        } else {
-            isa.dot_unsigned(acc, codes, x)
+    fn sums<I: Isa, const V: usize>(isa: I, group: &Group<'_>, tile: usize, start: I::I32) -> [I::I32; V] {
+        let mut sums = [start; V];
+        let nibble = isa.splat_byte(15);
+        // Where the tile is in a neuron's codes, and how many bytes of them it takes.
+        let (at, len) = if WIDE { (tile * TILE, V * 16) } else { (tile * TILE / 2, V * 8) };
+        let fours = group.starts.as_chunks::<4>().0.iter().zip(&group.quads);
+        for (starts, quad) in fours.take(group.count.div_ceil(4)) {
+            let x = isa.splat4(quad);
+            // As many lines as a neuron has of these tiles.
+            let mut lines = [[x; 2]; 4];
+            unrolled!(r in 0 1 2 3, {
+                let codes = &group.codes[starts[r] as usize + at..][..len];
+                let (whole, _) = codes.as_chunks::<64>();
+                lines[r] = match (WIDE, V) {
+                    (true, 8) => [isa.load(&whole[0]), isa.load(&whole[1])],
+                    (true, _) | (_, 8) => [isa.load(&whole[0]), x],
+                    _ => [isa.and(isa.load_twice_shifted(&codes.as_chunks::<32>().0[0], 0, 4), nibble), x],
+                };
+            });
+            let codes = isa.interleave4(lines.map(|[line, _]| line));
+            if V == 8 && WIDE {
+                let more = isa.interleave4(lines.map(|[_, line]| line));
+                unrolled!(k in 0 1 2 3, {
+                    sums[k] = Self::dot(isa, sums[k], codes[k], x);
+                    sums[V - 4 + k] = Self::dot(isa, sums[V - 4 + k], more[k], x);
+                });
+            } else if V == 8 {
+                unrolled!(k in 0 1 2 3, {
+                    sums[k] = Self::dot(isa, sums[k], isa.and(codes[k], nibble), x);
+                    sums[V - 4 + k] = Self::dot(isa, sums[V - 4 + k], isa.and(isa.shift_right::<4>(codes[k]), nibble), x);
+                });
+            } else {
+                unrolled!(k in 0 1 2 3, {
+                    sums[k] = Self::dot(isa, sums[k], codes[k], x);
+                });
+            }
+        }
+        sums
+    }
+
+    /// Adds the sums of tiles to their outputs `out`.
+    #[inline(always)]
+    fn tiles<I: Isa, const V: usize>(
+        isa: I,
+        layout: &NeuronLayout,
+        group: &Group<'_>,
+        tile: usize,
+        start: I::I32,
+        out: &mut [[f32; 16]],
+    ) {
+        let factor = isa.splat(group.factor);
+        let mut sums = [factor; V];
+        for (sum, products) in sums.iter_mut().zip(Self::sums::<I, V>(isa, group, tile, start)) {
+            *sum = isa.mul(isa.to_f32(products), factor);
+        }
+        let out = &mut out[..V];
+        for v in 0..layout.vectors() {
+            let scales = scales::<I, V>(isa, layout, group, v * layout.padded_outputs() + tile * TILE);
+            unrolled!(k < V, {
+                isa.store_f32(isa.mul_add(scales[k], sums[k], isa.load_f32(&out[k])), &mut out[k]);
+            });
+            // What offsets are multiplied with.
+            sums = [isa.splat(group.factor * group.sum as f32); V];
         }
     }
 }
 
-/// The scales of a group from line `first` of outputs on, times a factor.
+/// The scales of a group, or, behind them, offsets, of `V` lines of outputs from number `first` on.
 #[inline(always)]
-fn read_scales<I: Isa>(
+fn scales<I: Isa, const V: usize>(
     isa: I,
-    kind: ScaleKind,
-    [group, outer]: [&[u8]; 2],
+    layout: &NeuronLayout,
+    group: &Group<'_>,
     first: usize,
-    factor: f32,
-    out: &mut [[f32; 16]],
-) {
-    let factor = isa.splat(factor);
-    match kind {
+) -> [I::F32; V] {
+    let [scales, outer] = [(group.vectors, layout.scale_bytes()), (group.outer, layout.outer_bytes())]
+        .map(|(bytes, each)| &bytes[each * first..][..each * 16 * V]);
+    let mut out = [isa.splat(0.0); V];
+    match layout.scales {
         ScaleKind::Half => {
-            for (i, out) in out.iter_mut().enumerate() {
-                isa.store_f32(isa.mul(halves(isa, group, first + i), factor), out);
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = halves(isa, scales, k);
             }
         }
         ScaleKind::Nested { .. } => {
-            for (i, out) in out.iter_mut().enumerate() {
-                let small = group.as_chunks::<16>().0[first + i].map(|byte| byte as i8);
-                let scale = isa.mul(isa.load_i8(&small), halves(isa, outer, first + i));
-                isa.store_f32(isa.mul(scale, factor), out);
+            for (k, out) in out.iter_mut().enumerate() {
+                let small = scales.as_chunks::<16>().0[k].map(|byte| byte as i8);
+                *out = isa.mul(isa.load_i8(&small), halves(isa, outer, k));
             }
         }
         ScaleKind::Full => {
-            for (i, out) in out.iter_mut().enumerate() {
-                let mut line = [0.0; 16];
-                for (x, bytes) in line.iter_mut().zip(group.as_chunks::<64>().0[first + i].as_chunks::<4>().0)
-                {
-                    *x = f32::from_le_bytes(*bytes);
-                }
-                isa.store_f32(isa.mul(isa.load_f32(&line), factor), out);
+            for (out, line) in out.iter_mut().zip(scales.as_chunks::<4>().0.as_chunks::<16>().0) {
+                *out = isa.load_f32(&line.map(f32::from_le_bytes));
             }
         }
     }
+    out
 }
 
 /// Line `i` of half-precision floats.
@@ -218,77 +291,31 @@ fn halves<I: Isa>(isa: I, bytes: &[u8], i: usize) -> I::F32 {
     isa.load_f16(&line)
 }
 
-impl<const SIGNED: bool, const WIDE: bool> Op for AddNeurons<'_, SIGNED, WIDE> {
+impl<const WIDE: bool> Op for AddNeurons<'_, WIDE> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { layout, bytes, active, h, out } = self;
-        let padded = layout.padded_outputs();
-        let vector_bytes = layout.scale_bytes() * padded;
-        let scale_bytes =
-            [layout.scale_bytes(), layout.outer_bytes()].map(|bytes| bytes * TILE * layout.vectors());
-        let zero = if SIGNED { I::SIGNED_BIAS } else { layout.zero };
+        let zero = i32::from(layout.zero) + if WIDE { i32::from(I::SIGNED_BIAS) } else { 0 };
         let mut groups = Groups { layout, bytes, rest: active, h, section: None };
         let mut next = groups.next();
         while let Some(group) = next {
             next = groups.next();
-            // An activation of zero fills up the last pair.
-            let count = group.count.next_multiple_of(2);
-            let (rows, quads) = (&group.rows[..count], &group.quads[..count]);
-            let start = isa.splat_i32(-(i32::from(zero) * group.sum));
-            let (scale, offset) = group.vectors.split_at(vector_bytes);
-            let (outer_scale, outer_offset) = group.outer.split_at(group.outer.len().min(2 * padded));
-            let (mut scales, mut offsets) = (Lines([[0.0; 16]; BLOCK * 4]), Lines([[0.0; 16]; BLOCK * 4]));
-            let (Lines(scales), Lines(offsets)) = (&mut scales, &mut offsets);
-            for (block, tiles) in out.as_chunks_mut::<TILE>().0.chunks_mut(BLOCK).enumerate() {
-                let lines = 4 * tiles.len();
-                let first = 4 * BLOCK * block;
-                read_scales(
-                    isa,
-                    layout.scales,
-                    [scale, outer_scale],
-                    first,
-                    group.factor,
-                    &mut scales[..lines],
-                );
-                if layout.offset {
-                    let factor = group.factor * group.sum as f32;
-                    read_scales(
-                        isa,
-                        layout.scales,
-                        [offset, outer_offset],
-                        first,
-                        factor,
-                        &mut offsets[..lines],
-                    );
+            // Neurons lie apart: no processor guesses where the next ones are.
+            let bytes = layout.neuron_bytes();
+            let mut ahead =
+                next.as_ref().map(|group| Ahead { group, bytes, neurons: 0, at: 0, owed: RUN / 64 });
+            let start = isa.splat_i32(-(zero * group.sum));
+            for (i, out) in out.as_chunks_mut::<16>().0.chunks_mut(8).enumerate() {
+                if let Some(ahead) = &mut ahead {
+                    ahead.codes(isa, if WIDE { out.len() / 4 } else { 1 });
+                    ahead.scales(isa, layout, 128 * i..128 * i + 16 * out.len());
                 }
-                for (i, lines) in tiles.iter_mut().enumerate() {
-                    let tile = BLOCK * block + i;
-                    // Neurons lie apart: no processor guesses where the next ones are.
-                    if let Some(next) = &next {
-                        next.prefetch(isa, tile, if WIDE { TILE } else { TILE / 2 }, scale_bytes);
-                    }
-                    // Two rows at a time, whose sums do not wait for one another.
-                    let mut acc = [[start; 4], [isa.splat_i32(0); 4]];
-                    for (rows, quads) in rows.as_chunks::<2>().0.iter().zip(quads.as_chunks::<2>().0) {
-                        unrolled!(r in 0 1, {
-                            let codes = Self::codes(isa, rows[r], tile);
-                            unrolled!(k in 0 1 2 3, {
-                                acc[r][k] = Self::dot(isa, acc[r][k], codes, isa.splat4(&quads[r][k]));
-                            });
-                        });
-                    }
-                    for (k, line) in lines.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                        let mut sum = isa.load_f32(line);
-                        if layout.offset {
-                            sum = isa.add(sum, isa.load_f32(&offsets[4 * i + k]));
-                        }
-                        let scale = isa.load_f32(&scales[4 * i + k]);
-                        // Both are below 2^24, so that nothing is rounded.
-                        let total = isa.add(isa.to_f32(acc[0][k]), isa.to_f32(acc[1][k]));
-                        isa.store_f32(isa.mul_add(total, scale, sum), line);
-                    }
+                if out.len() == 8 {
+                    Self::tiles::<I, 8>(isa, layout, &group, 2 * i, start, out);
+                } else {
+                    Self::tiles::<I, 4>(isa, layout, &group, 2 * i, start, out);
                 }
             }
         }
