@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{isa, prefetch, steps};
+use super::{interleave, isa, prefetch, steps};
 
 isa! {
     /// AVX2, FMA and F16C (Haswell and later, Zen and later).
@@ -29,17 +29,8 @@ impl Avx2 {
             _mm256_and_si256(both, _mm256_set1_epi8(15))
         };
         fn lookup1(self, tables: __m256i, indices: __m256i) -> __m256i = _mm256_shuffle_epi8(tables, indices);
-        fn interleave41(self, rows: [__m256i; 4]) -> [__m256i; 4] = {
-            let [a, b, c, d] = rows;
-            let low = [_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d)];
-            let high = [_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d)];
-            [
-                _mm256_unpacklo_epi16(low[0], low[1]),
-                _mm256_unpackhi_epi16(low[0], low[1]),
-                _mm256_unpacklo_epi16(high[0], high[1]),
-                _mm256_unpackhi_epi16(high[0], high[1]),
-            ]
-        };
+        fn interleave41(self, rows: [__m256i; 4]) -> [__m256i; 4] =
+            interleave!(rows, _mm256_unpacklo_epi8, _mm256_unpackhi_epi8, _mm256_unpacklo_epi16, _mm256_unpackhi_epi16);
         fn expand_bits1(self, bits: u32, byte: u8) -> __m256i = {
             let spread = _mm256_set_epi64x(
                 0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0,

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{isa, prefetch, steps};
+use super::{interleave, isa, prefetch, steps};
 use crate::isa::Isa;
 
 isa! {
@@ -112,17 +112,8 @@ macro_rules! avx512 {
                 fn xor(self, a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
                 fn lookup(self, tables: [&[u8; 16]; 4], indices: __m512i) -> __m512i =
                     _mm512_shuffle_epi8(four_pieces(tables.map(|table| table.as_ptr())), indices);
-                fn interleave4(self, rows: [__m512i; 4]) -> [__m512i; 4] = {
-                    let [a, b, c, d] = rows;
-                    let low = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
-                    let high = [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)];
-                    [
-                        _mm512_unpacklo_epi16(low[0], low[1]),
-                        _mm512_unpackhi_epi16(low[0], low[1]),
-                        _mm512_unpacklo_epi16(high[0], high[1]),
-                        _mm512_unpackhi_epi16(high[0], high[1]),
-                    ]
-                };
+                fn interleave4(self, rows: [__m512i; 4]) -> [__m512i; 4] =
+                    interleave!(rows, _mm512_unpacklo_epi8, _mm512_unpackhi_epi8, _mm512_unpacklo_epi16, _mm512_unpackhi_epi16);
                 fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) = transpose(rows, out);
 
                 fn splat_i32(self, x: i32) -> __m512i = _mm512_set1_epi32(x);

@@ -67,6 +67,21 @@ macro_rules! steps {
 }
 use steps;
 
+/// [`Isa::interleave4`](crate::isa::Isa::interleave4) of one register, whose 16-byte lanes are interleaved each for itself.
+macro_rules! interleave {
+    ($rows:ident, $low_bytes:ident, $high_bytes:ident, $low_words:ident, $high_words:ident) => {{
+        let [a, b, c, d] = $rows;
+        let (low, high) = ([$low_bytes(a, b), $low_bytes(c, d)], [$high_bytes(a, b), $high_bytes(c, d)]);
+        [
+            $low_words(low[0], low[1]),
+            $high_words(low[0], low[1]),
+            $low_words(high[0], high[1]),
+            $high_words(high[0], high[1]),
+        ]
+    }};
+}
+use interleave;
+
 /// A pointer for a prefetch, which may point anywhere. The line goes to the second level of the cache, which waits for more
 /// lines at once than the first.
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{isa, prefetch, steps};
+use super::{interleave, isa, prefetch, steps};
 use crate::format::float::{f16_to_f32, f32_to_f16};
 
 isa! {
@@ -23,17 +23,8 @@ impl Sse41 {
         fn shift_right1<const BITS: i32>(self, v: __m128i) -> __m128i = _mm_srli_epi16::<BITS>(v);
         fn shift_left1<const BITS: i32>(self, v: __m128i) -> __m128i = _mm_slli_epi16::<BITS>(v);
         fn lookup1(self, table: __m128i, indices: __m128i) -> __m128i = _mm_shuffle_epi8(table, indices);
-        fn interleave41(self, rows: [__m128i; 4]) -> [__m128i; 4] = {
-            let [a, b, c, d] = rows;
-            let low = [_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d)];
-            let high = [_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d)];
-            [
-                _mm_unpacklo_epi16(low[0], low[1]),
-                _mm_unpackhi_epi16(low[0], low[1]),
-                _mm_unpacklo_epi16(high[0], high[1]),
-                _mm_unpackhi_epi16(high[0], high[1]),
-            ]
-        };
+        fn interleave41(self, rows: [__m128i; 4]) -> [__m128i; 4] =
+            interleave!(rows, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16);
         fn expand_bits1(self, bits: u32, byte: u8) -> __m128i = {
             let spread = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
             let own = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);

@@ -1,8 +1,8 @@
 //! Sums over some neurons of weights that are laid out by neuron.
 
-use super::{NeuronLayout, ScaleKind, TILE};
 use core::ops::Range;
 
+use super::{NeuronLayout, ScaleKind, TILE};
 use crate::format::CHUNK;
 use crate::isa::{Isa, IsaKind, Op, unrolled};
 use crate::ops::QuantizedChunk;
@@ -120,8 +120,6 @@ impl<'a> Groups<'a> {
 /// What is asked for of a group that comes next.
 struct Ahead<'a> {
     group: &'a Group<'a>,
-    /// Bytes of a neuron.
-    bytes: usize,
     /// The neurons of which all has been asked for, and the next byte of the next one.
     neurons: usize,
     at: usize,
@@ -136,17 +134,18 @@ impl Ahead<'_> {
     /// Asks for codes, so that all have been asked for after a row's number of lines: neuron by neuron, as memory delivers
     /// runs faster than lines from many places.
     #[inline(always)]
-    fn codes<I: Isa>(&mut self, isa: I, lines: usize) {
+    fn codes<I: Isa>(&mut self, isa: I, layout: &NeuronLayout, lines: usize) {
+        let bytes = layout.neuron_bytes();
         self.owed += lines * self.group.count;
         while self.owed >= RUN / 64 && self.neurons < self.group.count {
             let start = self.group.starts[self.neurons % MOST] as usize + self.at;
-            let run = RUN.min(self.bytes - self.at);
+            let run = RUN.min(bytes - self.at);
             for line in (0..run).step_by(64) {
                 isa.prefetch(self.group.codes, start + line);
             }
             self.owed -= run.div_ceil(64);
             self.at += run;
-            if self.at == self.bytes {
+            if self.at == bytes {
                 (self.neurons, self.at) = (self.neurons + 1, 0);
             }
         }
@@ -190,34 +189,34 @@ impl<const WIDE: bool> AddNeurons<'_, WIDE> {
         let fours = group.starts.as_chunks::<4>().0.iter().zip(&group.quads);
         for (starts, quad) in fours.take(group.count.div_ceil(4)) {
             let x = isa.splat4(quad);
-            // As many lines as a neuron has of these tiles.
-            let mut lines = [[x; 2]; 4];
+            // Of each neuron the codes of the tile, and those of the next one, where they have a line of their own.
+            let mut lines = [[x; 4]; 2];
             unrolled!(r in 0 1 2 3, {
                 let codes = &group.codes[starts[r] as usize + at..][..len];
                 let (whole, _) = codes.as_chunks::<64>();
-                lines[r] = match (WIDE, V) {
-                    (true, 8) => [isa.load(&whole[0]), isa.load(&whole[1])],
-                    (true, _) | (_, 8) => [isa.load(&whole[0]), x],
-                    _ => [isa.and(isa.load_twice_shifted(&codes.as_chunks::<32>().0[0], 0, 4), nibble), x],
+                lines[0][r] = if WIDE || V == 8 {
+                    isa.load(&whole[0])
+                } else {
+                    isa.and(isa.load_twice_shifted(&codes.as_chunks::<32>().0[0], 0, 4), nibble)
                 };
+                if WIDE && V == 8 {
+                    lines[1][r] = isa.load(&whole[1]);
+                }
             });
-            let codes = isa.interleave4(lines.map(|[line, _]| line));
-            if V == 8 && WIDE {
-                let more = isa.interleave4(lines.map(|[_, line]| line));
-                unrolled!(k in 0 1 2 3, {
+            let codes = isa.interleave4(lines[0]);
+            let next = if WIDE && V == 8 { isa.interleave4(lines[1]) } else { codes };
+            unrolled!(k in 0 1 2 3, {
+                if WIDE || V == 4 {
                     sums[k] = Self::dot(isa, sums[k], codes[k], x);
-                    sums[V - 4 + k] = Self::dot(isa, sums[V - 4 + k], more[k], x);
-                });
-            } else if V == 8 {
-                unrolled!(k in 0 1 2 3, {
+                } else {
                     sums[k] = Self::dot(isa, sums[k], isa.and(codes[k], nibble), x);
-                    sums[V - 4 + k] = Self::dot(isa, sums[V - 4 + k], isa.and(isa.shift_right::<4>(codes[k]), nibble), x);
-                });
-            } else {
-                unrolled!(k in 0 1 2 3, {
-                    sums[k] = Self::dot(isa, sums[k], codes[k], x);
-                });
-            }
+                }
+                if V == 8 {
+                    let codes =
+                        if WIDE { next[k] } else { isa.and(isa.shift_right::<4>(next[k]), nibble) };
+                    sums[V - 4 + k] = Self::dot(isa, sums[V - 4 + k], codes, x);
+                }
+            });
         }
         sums
     }
@@ -303,13 +302,11 @@ impl<const WIDE: bool> Op for AddNeurons<'_, WIDE> {
         while let Some(group) = next {
             next = groups.next();
             // Neurons lie apart: no processor guesses where the next ones are.
-            let bytes = layout.neuron_bytes();
-            let mut ahead =
-                next.as_ref().map(|group| Ahead { group, bytes, neurons: 0, at: 0, owed: RUN / 64 });
+            let mut ahead = next.as_ref().map(|group| Ahead { group, neurons: 0, at: 0, owed: RUN / 64 });
             let start = isa.splat_i32(-(zero * group.sum));
             for (i, out) in out.as_chunks_mut::<16>().0.chunks_mut(8).enumerate() {
                 if let Some(ahead) = &mut ahead {
-                    ahead.codes(isa, if WIDE { out.len() / 4 } else { 1 });
+                    ahead.codes(isa, layout, if WIDE { out.len() / 4 } else { 1 });
                     ahead.scales(isa, layout, 128 * i..128 * i + 16 * out.len());
                 }
                 if out.len() == 8 {
