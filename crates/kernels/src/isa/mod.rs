@@ -73,6 +73,9 @@ pub enum CodeRange {
 
 /// An operation, written once over every instruction set.
 pub trait Op {
+    /// Whether it multiplies integers. Instruction sets that differ in nothing but that share the code of what doesn't.
+    const DOTS: bool = true;
+
     /// What it returns.
     type Output;
     /// Runs it. Implementations are `#[inline(always)]`, so that the body is compiled with the features of `I`.

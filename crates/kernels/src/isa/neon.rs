@@ -57,6 +57,9 @@ impl NeonDot {
     /// Runs an operation, compiled with the features.
     #[inline]
     pub fn run<O: Op>(self, op: O) -> O::Output {
+        if const { !O::DOTS } {
+            return Neon(()).run(op);
+        }
         #[target_feature(enable = "dotprod")]
         #[inline(never)]
         fn enter<O: Op>(isa: NeonDot, op: O) -> O::Output {

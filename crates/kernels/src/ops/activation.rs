@@ -77,6 +77,8 @@ struct ActivateRows<'a> {
 }
 
 impl Op for ActivateRows<'_> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]
@@ -101,6 +103,8 @@ struct Activate<'a> {
 }
 
 impl Op for Activate<'_> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]

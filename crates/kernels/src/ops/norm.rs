@@ -24,6 +24,8 @@ struct Norm<'a> {
 }
 
 impl Op for Norm<'_> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]

@@ -66,6 +66,8 @@ struct Quantize<'a> {
 }
 
 impl Op for Quantize<'_> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]

@@ -11,7 +11,7 @@ isa! {
 }
 isa! {
     /// AVX-512 with VNNI (Cascade Lake, Ice Lake, Zen 4 and later).
-    Avx512Vnni: "avx512vnni" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx2" "fma" "f16c"
+    Avx512Vnni with the floats of Avx512: "avx512vnni" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx2" "fma" "f16c"
 }
 
 /// What an operation makes of the lanes of each of four vectors.

@@ -25,7 +25,7 @@ use detected;
 
 /// Declares an instruction set by its CPU features: detection and entry derive from this one line.
 macro_rules! isa {
-    ($(#[$doc:meta])* $name:ident: $($feature:tt)+) => {
+    ($(#[$doc:meta])* $name:ident $(with the floats of $floats:ident)?: $($feature:tt)+) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $name(());
@@ -40,6 +40,9 @@ macro_rules! isa {
             /// Runs an operation, compiled with the features.
             #[inline]
             pub fn run<O: $crate::isa::Op>(self, op: O) -> O::Output {
+                $(if const { !O::DOTS } {
+                    return $floats(()).run(op);
+                })?
                 $(#[target_feature(enable = $feature)])+
                 #[inline(never)]
                 fn enter<O: $crate::isa::Op>(isa: $name, op: O) -> O::Output {

@@ -165,6 +165,8 @@ struct Store<'a, T> {
 }
 
 impl<T: Element> Op for Store<'_, T> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]
@@ -235,6 +237,8 @@ struct LoadKey<'a, T> {
 }
 
 impl<T: Element> Op for LoadKey<'_, T> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]

@@ -91,6 +91,8 @@ struct Together {
 }
 
 impl Op for Together {
+    const DOTS: bool = false;
+
     type Output = bool;
 
     #[inline(always)]
@@ -112,6 +114,8 @@ struct Attend<'a, T> {
 }
 
 impl<T: Element> Op for Attend<'_, T> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]

@@ -104,6 +104,8 @@ impl MatVec<'_> {
             for (t, sums) in sums[..tokens].iter().enumerate() {
                 let out = out.row_mut(t);
                 for r in 0..R {
+    const DOTS: bool = false;
+
                     out[at[r]] = sums[r];
                 }
             }

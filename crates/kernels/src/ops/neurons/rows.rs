@@ -138,6 +138,8 @@ struct AddRows<'a> {
 }
 
 impl Op for AddRows<'_> {
+    const DOTS: bool = false;
+
     type Output = ();
 
     #[inline(always)]
