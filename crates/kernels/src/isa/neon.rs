@@ -124,6 +124,17 @@ macro_rules! neon {
                         vreinterpretq_u8_u16(vzip2q_u16(high_a, high_b)),
                     ]
                 };
+                fn transpose41(self, rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] = {
+                    let [a, b, c, d] = rows.map(|row| vreinterpretq_u32_u8(row));
+                    let pairs = |a, b| [vreinterpretq_u64_u32(vzip1q_u32(a, b)), vreinterpretq_u64_u32(vzip2q_u32(a, b))];
+                    let ([low_a, high_a], [low_b, high_b]) = (pairs(a, b), pairs(c, d));
+                    [
+                        vreinterpretq_u8_u64(vzip1q_u64(low_a, low_b)),
+                        vreinterpretq_u8_u64(vzip2q_u64(low_a, low_b)),
+                        vreinterpretq_u8_u64(vzip1q_u64(high_a, high_b)),
+                        vreinterpretq_u8_u64(vzip2q_u64(high_a, high_b)),
+                    ]
+                };
                 fn expand_bits1(self, bits: u32, byte: u8) -> uint8x16_t = {
                     let spread = vcombine_u8(vdup_n_u8(bits as u8), vdup_n_u8((bits >> 8) as u8));
                     let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));

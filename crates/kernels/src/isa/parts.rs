@@ -153,6 +153,26 @@ macro_rules! isa_by_parts {
             }
             #[inline(always)]
             fn prefetch(self, bytes: &[u8], at: usize) {
+            fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) {
+                for (four, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
+                    for i in 0..$n {
+                        let parts = [0, 1, 2, 3].map(|r| Self::part(&rows[r], i));
+                        let mut columns = [self.splat_byte1(0); 4];
+                        for r in 0..4 {
+                            columns[r] = self.load1(parts[r]);
+                        }
+                        columns = self.transpose41(columns);
+                        for c in 0..4 {
+                            let mut lanes = [0; $width];
+                            self.store1(columns[c], &mut lanes);
+                            for (lane, quads) in lanes.as_chunks::<16>().0.iter().enumerate() {
+                                out[$width / 4 * i + 4 * lane + c].as_chunks_mut::<16>().0[four] = *quads;
+                            }
+                        }
+                    }
+                }
+            }
+            #[inline(always)]
                 self.prefetch1(bytes, at);
             }
             #[inline(always)]

@@ -90,6 +90,18 @@ impl $isa {
                 high_words(second[0], second[1]),
             ]
         };
+        fn transpose41(self, rows: [v128; 4]) -> [v128; 4] = {
+            let low = |a, b| i32x4_shuffle::<0, 4, 1, 5>(a, b);
+            let high = |a, b| i32x4_shuffle::<2, 6, 3, 7>(a, b);
+            let [a, b, c, d] = rows;
+            let [first, second] = [[low(a, b), low(c, d)], [high(a, b), high(c, d)]];
+            [
+                i64x2_shuffle::<0, 2>(first[0], first[1]),
+                i64x2_shuffle::<1, 3>(first[0], first[1]),
+                i64x2_shuffle::<0, 2>(second[0], second[1]),
+                i64x2_shuffle::<1, 3>(second[0], second[1]),
+            ]
+        };
         fn expand_bits1(self, bits: u32, byte: u8) -> v128 = {
             let bits = u16x8_splat(bits as u16);
             let spread = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(bits, bits);

@@ -31,6 +31,8 @@ impl Avx2 {
         fn lookup1(self, tables: __m256i, indices: __m256i) -> __m256i = _mm256_shuffle_epi8(tables, indices);
         fn interleave41(self, rows: [__m256i; 4]) -> [__m256i; 4] =
             interleave!(rows, _mm256_unpacklo_epi8, _mm256_unpackhi_epi8, _mm256_unpacklo_epi16, _mm256_unpackhi_epi16);
+        fn transpose41(self, rows: [__m256i; 4]) -> [__m256i; 4] =
+            interleave!(rows, _mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64, _mm256_unpackhi_epi64);
         fn expand_bits1(self, bits: u32, byte: u8) -> __m256i = {
             let spread = _mm256_set_epi64x(
                 0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0,

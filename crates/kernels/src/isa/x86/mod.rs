@@ -70,7 +70,8 @@ macro_rules! steps {
 }
 use steps;
 
-/// [`Isa::interleave4`](crate::isa::Isa::interleave4) of one register, whose 16-byte lanes are interleaved each for itself.
+/// [`Isa::interleave4`](crate::isa::Isa::interleave4) of one register, whose 16-byte lanes are interleaved each for itself;
+/// with words in place of bytes, and double words in place of words, transposes them.
 macro_rules! interleave {
     ($rows:ident, $low_bytes:ident, $high_bytes:ident, $low_words:ident, $high_words:ident) => {{
         let [a, b, c, d] = $rows;

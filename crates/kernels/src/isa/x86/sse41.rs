@@ -25,6 +25,8 @@ impl Sse41 {
         fn lookup1(self, table: __m128i, indices: __m128i) -> __m128i = _mm_shuffle_epi8(table, indices);
         fn interleave41(self, rows: [__m128i; 4]) -> [__m128i; 4] =
             interleave!(rows, _mm_unpacklo_epi8, _mm_unpackhi_epi8, _mm_unpacklo_epi16, _mm_unpackhi_epi16);
+        fn transpose41(self, rows: [__m128i; 4]) -> [__m128i; 4] =
+            interleave!(rows, _mm_unpacklo_epi32, _mm_unpackhi_epi32, _mm_unpacklo_epi64, _mm_unpackhi_epi64);
         fn expand_bits1(self, bits: u32, byte: u8) -> __m128i = {
             let spread = _mm_set_epi8(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
             let own = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
