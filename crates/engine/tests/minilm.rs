@@ -6,9 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use firecrest::backend::{Activations, CpuOptions};
 use firecrest::convert::{ConvertOptions, convert};
 use firecrest::embed::{EmbedOptions, EmbeddingModel, Pooling, cosine};
-use firecrest::gguf::Format;
+use firecrest::gguf::{Format, Gguf};
 use serde_json::Value;
 
 struct Reference {
@@ -90,12 +91,31 @@ fn tokens_and_vectors_equal_the_reference() {
         assert_eq!((ids.last(), tokens.last()), (Some(&102), Some(&102)));
     }
     let by_text: Vec<_> = got.into_iter().map(|embedding| embedding.values).collect();
-    let by_ids = model.encode_batch(&reference.ids).unwrap();
-    let one_by_one: Vec<_> = reference.ids.iter().map(|ids| model.encode(ids).unwrap()).collect();
-    for vectors in [&by_text, &by_ids, &one_by_one] {
+    let (least, _, difference) = compare(&by_text, &reference.embeddings);
+    eprintln!("F32, 16 bits: least cosine {least}, largest difference {difference}");
+    assert!(least >= 0.999999 && difference < 3e-4, "{least} {difference}");
+    assert_eq!(model.encode_batch(&reference.ids).unwrap(), by_text);
+
+    let mut options = CpuOptions::default();
+    options.activations = Activations::F32;
+    let exact = EmbeddingModel::from_gguf(&Gguf::open(&converted.path).unwrap(), &options).unwrap();
+    let batch = exact.encode_batch(&reference.ids).unwrap();
+    let one_by_one: Vec<_> = reference.ids.iter().map(|ids| exact.encode(ids).unwrap()).collect();
+    for vectors in [&batch, &one_by_one] {
         let (least, _, difference) = compare(vectors, &reference.embeddings);
         eprintln!("F32: least cosine {least}, largest difference {difference}");
         assert!(least >= 0.99999 && difference < 2e-6, "{least} {difference}");
+    }
+}
+
+#[test]
+fn a_text_gives_the_same_alone_as_among_others() {
+    let (Some(folder), reference) = (folder(), reference()) else { return };
+    let model = &Converted::new(&folder, Format::F32).model;
+    let together = model.encode_batch(&reference.ids).unwrap();
+    for (ids, want) in reference.ids.iter().zip(&together) {
+        let (least, _, difference) = compare(&[model.encode(ids).unwrap()], std::slice::from_ref(want));
+        assert!(least >= 0.999999 && difference < 2e-6, "{} tokens: {least} {difference}", ids.len());
     }
 }
 

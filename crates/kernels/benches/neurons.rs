@@ -72,12 +72,13 @@ impl Layer {
         let weights = Weights::new(self.format, bytes, rows, columns).unwrap();
         let mut out = vec![0.0; rows];
         let mut panel = vec![PanelRun::ZERO; panel_runs(columns)];
+        let mut floats = vec![FloatPanel::ZERO; FLOAT_PANELS];
         let (x, codes) = if columns == self.dim { (&self.x, &self.codes) } else { (&self.h, &self.h_codes) };
         let start = Instant::now();
         let view = MatrixMut::new(&mut out, rows);
         match self.format.is_quantized() {
             true => matmul(self.isa, weights, codes, view, &mut panel),
-            false => matmul_f32(self.isa, weights, x, view),
+            false => matmul_f32(self.isa, weights, x, view, &mut floats),
         }
         start.elapsed().as_secs_f64()
     }

@@ -72,7 +72,20 @@ impl Case {
 
     fn float(&self, isa: IsaKind) -> Vec<f32> {
         let mut out = vec![f32::NAN; self.tokens * self.rows];
-        matmul_f32(isa, self.weights(), &self.x, MatrixMut::new(&mut out, self.rows));
+        let panels = &mut [FloatPanel::ZERO; FLOAT_PANELS];
+        matmul_f32(isa, self.weights(), &self.x, MatrixMut::new(&mut out, self.rows), panels);
+        out
+    }
+
+    fn fixed(&self, isa: IsaKind) -> Vec<f32> {
+        let stride = chunks(self.columns);
+        let mut x = vec![I16Chunk::ZERO; self.tokens * stride];
+        for (x, out) in self.x.chunks(self.columns).zip(x.chunks_mut(stride)) {
+            quantize_i16(isa, x, out);
+        }
+        let mut out = vec![f32::NAN; self.tokens * self.rows];
+        let panels = &mut [FloatPanel::ZERO; FLOAT_PANELS];
+        matmul_i16(isa, self.weights(), &x, MatrixMut::new(&mut out, self.rows), panels);
         out
     }
 
@@ -426,4 +439,74 @@ fn matrices_split_both_ways() {
     assert_eq!(top.row_mut(1), [5.0, 6.0, 7.0]);
     assert_eq!(bottom.row_mut(0), [9.0, 10.0, 11.0]);
     assert_eq!((left.rows(), left.columns(), top.rows(), bottom.rows()), (3, 1, 2, 1));
+}
+
+/// By how much each output may miss what it should be: a number is rounded by up to 1/64000 of the norm of its chunk.
+fn rounding_to_16_bits(case: &Case) -> Vec<f64> {
+    let norms = |x: &[f32]| {
+        let squares = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        (squares.sqrt() / 64_000.0, x.iter().map(|&x| f64::from(x.abs())).sum::<f64>())
+    };
+    let mut row = vec![0.0; case.columns];
+    let mut bounds = vec![0.0; case.tokens * case.rows];
+    for r in 0..case.rows {
+        case.weights().dequantize_row(r, &mut row);
+        for (t, x) in case.x.chunks(case.columns).enumerate() {
+            let chunks = row.chunks(256).zip(x.chunks(256)).map(|(w, x)| {
+                let ((w_step, w_size), (x_step, x_size)) = (norms(w), norms(x));
+                w_step * x_size + x_step * w_size + w_step * x_step * 256.0
+            });
+            bounds[t * case.rows + r] = chunks.sum::<f64>();
+        }
+    }
+    // And as floats are rounded; what is below 1e-30 is as good as zero.
+    for (bound, (_, size)) in bounds.iter_mut().zip(case.exact()) {
+        *bound += 1e-6 * size + 1e-30 * case.columns as f64;
+    }
+    bounds
+}
+
+#[test]
+fn products_in_16_bits() {
+    let isas: Vec<_> = IsaKind::available().filter(|&isa| prefers_i16(isa)).collect();
+    for case in cases().filter(|case| !is_quantized(case.format)) {
+        let bounds = rounding_to_16_bits(&case);
+        for &isa in &isas {
+            for ((got, (want, _)), bound) in case.fixed(isa).iter().zip(case.exact()).zip(&bounds) {
+                let error = (f64::from(*got) - want).abs();
+                assert!(error <= *bound, "{isa} {}: {got}, not {want} (± {bound})", case.format);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_gives_the_same_alone_in_16_bits() {
+    let many = Case::random(7, Format::F32, 40, 600, 37);
+    for isa in IsaKind::available().filter(|&isa| prefers_i16(isa)) {
+        let together = many.fixed(isa);
+        for (x, want) in many.x.chunks(many.columns).zip(together.chunks(many.rows)) {
+            let one = Case { x: x.to_vec(), bytes: many.bytes.clone(), tokens: 1, ..many };
+            assert_eq!(one.fixed(isa), want, "{isa}");
+        }
+    }
+}
+
+#[test]
+fn numbers_far_from_one_in_16_bits() {
+    let product = |isa, w: f32, x: f32| {
+        let bytes: Vec<u8> = [w; 40].iter().flat_map(|w| w.to_le_bytes()).collect();
+        let case = Case { format: Format::F32, rows: 1, columns: 40, bytes, x: vec![x; 40], tokens: 1 };
+        case.fixed(isa)[0]
+    };
+    for isa in IsaKind::available().filter(|&isa| prefers_i16(isa)) {
+        for (w, x) in [(1e-20, 1e20), (1e25, 1e-25), (3e35, 1e-10), (-2e-25, 3e30)] {
+            let (got, want) = (product(isa, w, x), 40.0 * w * x);
+            assert!((got - want).abs() <= 1e-3 * want.abs(), "{isa}: {got}, not {want}");
+        }
+        assert_eq!(product(isa, 0.0, 1.0), 0.0);
+        assert_eq!(product(isa, 1e-38, 1.0), 0.0);
+        assert!(product(isa, f32::NAN, 1.0).is_nan());
+        assert!(product(isa, 1.0, f32::INFINITY).is_nan());
+    }
 }

@@ -46,7 +46,8 @@ fn some_rows_are_bit_for_bit_those_of_all() {
             let x = random.floats(columns);
             for isa in IsaKind::available() {
                 let mut all = vec![0.0; 40];
-                matmul_f32(isa, weights, &x, MatrixMut::new(&mut all, 40));
+                let panels = &mut [FloatPanel::ZERO; FLOAT_PANELS];
+                matmul_f32(isa, weights, &x, MatrixMut::new(&mut all, 40), panels);
                 let mut codes_all = vec![0.0; 40];
                 let codes = quantized(isa, &x);
                 if format.is_quantized() {

@@ -52,7 +52,7 @@ impl Network {
             context_length: spec.context_length,
             pooling: if weights.has_classifier() { Pooling::Rank } else { Pooling::Mean },
         };
-        let encoder = Encoder::new(Arc::new(spec), Arc::new(weights), Cpu::new(cpu)?);
+        let encoder = Encoder::new(Arc::new(spec), Arc::new(weights), Cpu::with_fixed_point(cpu)?);
         Ok((Self::Encoder(Box::new(encoder)), shape))
     }
 

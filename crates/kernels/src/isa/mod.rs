@@ -105,6 +105,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Whether each of four registers of a vector takes another row of a product with one token: a row has one register
     /// of sums then, and what is shared by rows stays in registers.
     const ROW_A_QUARTER: bool = false;
+    /// Whether [`Isa::dot_pairs`] multiplies more numbers in the same time than [`Isa::mul_add`].
+    const PAIRS: bool = true;
     /// Whether [`Isa::load_f16_heads`] gives finite numbers for infinities too, and for what is no number.
     const FINITE_HEADS: bool = false;
 
@@ -210,6 +212,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn dot_unsigned(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// Adds to each lane the four products of its bytes, both signed, `x` above -128.
     fn dot_signed(self, acc: Self::I32, codes: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// Adds to each lane both products of its signed 16-bit words.
+    fn dot_pairs(self, acc: Self::I32, a: Self::Bytes, b: Self::Bytes) -> Self::I32;
     /// As [`Isa::dot_unsigned`] for codes below 16, at most eight times from zero; [`Isa::finish_nibbles`] makes of it what
     /// that gives. Where [`Isa::NIBBLES`] is set, sums of 16 bits, perhaps.
     #[inline(always)]
@@ -309,6 +313,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     }
     /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
+    /// Rounds to nearest even and writes as 16-bit words; every lane is from -32767 to 32767.
+    fn store_i16(self, v: Self::F32, to: &mut [i16; 16]);
     /// The half-precision floats that `chunk`'s blocks of `BLOCK` bytes begin with, in the even lanes; in the odd lanes
     /// those that follow them, or zero unless `TWO`. Lane `2 * i` is of block `i`; zero past the end.
     #[inline(always)]

@@ -143,6 +143,11 @@ macro_rules! neon {
 
                 fn splat_i321(self, x: i32) -> int32x4_t = vdupq_n_s32(x);
                 fn sub_i321(self, a: int32x4_t, b: int32x4_t) -> int32x4_t = vsubq_s32(a, b);
+                fn dot_pairs1(self, acc: int32x4_t, a: uint8x16_t, b: uint8x16_t) -> int32x4_t = {
+                    let (a, b) = (vreinterpretq_s16_u8(a), vreinterpretq_s16_u8(b));
+                    let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+                    vaddq_s32(acc, vpaddq_s32(low, vmull_high_s16(a, b)))
+                };
                 fn to_f321(self, v: int32x4_t) -> float32x4_t = vcvtq_f32_s32(v);
 
                 fn load_f321(self, from: &[f32; 4]) -> float32x4_t = vld1q_f32(from.as_ptr());
@@ -169,6 +174,8 @@ macro_rules! neon {
                     let bytes = vqmovn_s16(vcombine_s16(words, words));
                     *to = vget_lane_u32::<0>(vreinterpret_u32_s8(bytes)).to_le_bytes().map(|b| b as i8)
                 };
+                fn store_i161(self, v: float32x4_t, to: &mut [i16; 4]) =
+                    vst1_s16(to.as_mut_ptr(), vqmovn_s32(vcvtnq_s32_f32(v)));
                 fn splat1(self, x: f32) -> float32x4_t = vdupq_n_f32(x);
                 fn add1(self, a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
                 fn sub1(self, a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
@@ -209,6 +216,7 @@ macro_rules! neon {
 
             // With a vector of sums a row, four rows would take all 32 registers.
             const ROW_A_QUARTER: bool = true;
+            const PAIRS: bool = false;
         }
     };
 }

@@ -47,6 +47,7 @@ macro_rules! isa_by_parts {
                 sub_i32(a: I32, b: I32) -> I32 = sub_i321;
                 dot_unsigned(acc: I32, codes: Bytes, x: Bytes) -> I32 = dot_unsigned1;
                 dot_signed(acc: I32, codes: Bytes, x: Bytes) -> I32 = dot_signed1;
+                dot_pairs(acc: I32, a: Bytes, b: Bytes) -> I32 = dot_pairs1;
                 to_f32(v: I32) -> F32 = to_f321;
                 add(a: F32, b: F32) -> F32 = add1;
                 sub(a: F32, b: F32) -> F32 = sub1;
@@ -152,7 +153,6 @@ macro_rules! isa_by_parts {
                 out
             }
             #[inline(always)]
-            fn prefetch(self, bytes: &[u8], at: usize) {
             fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) {
                 for (four, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
                     for i in 0..$n {
@@ -173,6 +173,7 @@ macro_rules! isa_by_parts {
                 }
             }
             #[inline(always)]
+            fn prefetch(self, bytes: &[u8], at: usize) {
                 self.prefetch1(bytes, at);
             }
             #[inline(always)]
@@ -214,6 +215,12 @@ macro_rules! isa_by_parts {
                     out[i] = self.load_i81(Self::part(from, i));
                 }
                 out
+            }
+            #[inline(always)]
+            fn store_i16(self, v: Self::F32, to: &mut [i16; 16]) {
+                for i in 0..$n {
+                    self.store_i161(v[i], Self::part_mut(to, i));
+                }
             }
             #[inline(always)]
             fn store_i8(self, v: Self::F32, to: &mut [i8; 16]) {

@@ -37,6 +37,7 @@ impl Isa for Scalar {
     const COMPACT: bool = true;
     const TOKENS: usize = 1;
     const SIGNED_BIAS: u8 = 0;
+    const PAIRS: bool = false;
 
     type Bytes = [u8; 64];
     type I32 = [i32; 16];
@@ -128,6 +129,14 @@ impl Isa for Scalar {
         self.dot_signed(acc, codes, x)
     }
     #[inline(always)]
+    fn dot_pairs(self, acc: [i32; 16], a: [u8; 64], b: [u8; 64]) -> [i32; 16] {
+        let word = |v: &[u8; 64], i: usize| i32::from(i16::from_le_bytes([v[2 * i], v[2 * i + 1]]));
+        core::array::from_fn(|lane| {
+            let product = |i| word(&a, i) * word(&b, i);
+            acc[lane] + product(2 * lane) + product(2 * lane + 1)
+        })
+    }
+    #[inline(always)]
     fn dot_signed(self, acc: [i32; 16], codes: [u8; 64], x: [u8; 64]) -> [i32; 16] {
         core::array::from_fn(|lane| {
             let quad = 4 * lane..4 * lane + 4;
@@ -157,6 +166,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn load_i8(self, from: &[i8; 16]) -> [f32; 16] {
         from.map(f32::from)
+    }
+    #[inline(always)]
+    fn store_i16(self, v: [f32; 16], to: &mut [i16; 16]) {
+        *to = self.round(v).map(|x| x as i16);
     }
     #[inline(always)]
     fn store_i8(self, v: [f32; 16], to: &mut [i8; 16]) {

@@ -114,6 +114,7 @@ impl $isa {
             arithmetic::step(CodeRange::Unsigned, acc, codes, arithmetic::operand(CodeRange::Unsigned, x));
         fn dot_signed1(self, acc: v128, codes: v128, x: v128) -> v128 =
             arithmetic::step(CodeRange::Signed, acc, codes, arithmetic::operand(CodeRange::Signed, x));
+        fn dot_pairs1(self, acc: v128, a: v128, b: v128) -> v128 = i32x4_add(acc, i32x4_dot_i16x8(a, b));
         fn to_f321(self, v: v128) -> v128 = f32x4_convert_i32x4(v);
         fn load_i81(self, from: &[i8; 4]) -> v128 = {
             let bytes = u32x4_splat(u32::from_le_bytes(from.map(|b| b as u8)));
@@ -123,6 +124,12 @@ impl $isa {
             let lanes = i32x4_trunc_sat_f32x4(f32x4_nearest(v));
             let words = i16x8_narrow_i32x4(lanes, lanes);
             *to = u32x4_extract_lane::<0>(i8x16_narrow_i16x8(words, words)).to_le_bytes().map(|b| b as i8)
+        };
+        fn store_i161(self, v: v128, to: &mut [i16; 4]) = {
+            let lanes = i32x4_trunc_sat_f32x4(f32x4_nearest(v));
+            let words = i16x8_narrow_i32x4(lanes, lanes);
+            let bits = u64x2_extract_lane::<0>(words);
+            *to = [0, 16, 32, 48].map(|at| (bits >> at) as i16)
         };
         fn splat1(self, x: f32) -> v128 = f32x4_splat(x);
         fn add1(self, a: v128, b: v128) -> v128 = f32x4_add(a, b);

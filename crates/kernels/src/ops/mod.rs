@@ -22,7 +22,8 @@ pub use attention::{
 };
 pub use coarse::{CoarseLayout, CoarseScales, coarse_product};
 pub use matmul::{
-    PANEL_TOKENS, PanelRun, Weights, matmul, matmul_f32, matmul_rows, matmul_rows_f32, panel_runs,
+    FLOAT_PANELS, FloatPanel, I16Chunk, PANEL_TOKENS, PanelRun, Weights, matmul, matmul_f32, matmul_i16,
+    matmul_rows, matmul_rows_f32, panel_runs, prefers_i16, quantize_i16,
 };
 pub use matrix::MatrixMut;
 pub use neurons::{NeuronLayout, add_neurons, add_neurons_f32};

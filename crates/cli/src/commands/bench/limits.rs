@@ -9,8 +9,8 @@ use std::time::Instant;
 use firecrest::Model;
 use firecrest::backend::{Activations, IsaKind};
 use firecrest_kernels::ops::{
-    MatrixMut, PanelRun, QuantizedChunk, Weights, chunks, matmul, matmul_f32, panel_runs, probe_f32,
-    probe_int8, probe_read, quantize,
+    FLOAT_PANELS, FloatPanel, MatrixMut, PanelRun, QuantizedChunk, Weights, chunks, matmul, matmul_f32,
+    panel_runs, probe_f32, probe_int8, probe_read, quantize,
 };
 use serde::Serialize;
 
@@ -276,6 +276,7 @@ struct Product<'a> {
     codes: Vec<QuantizedChunk>,
     out: Vec<f32>,
     panel: Vec<PanelRun>,
+    floats: Vec<FloatPanel>,
 }
 
 impl<'a> Product<'a> {
@@ -288,7 +289,8 @@ impl<'a> Product<'a> {
         }
         let weights = Weights::new(format, bytes, ROWS, columns);
         let (out, panel) = (vec![0.0; ROWS * TOKENS], vec![PanelRun::ZERO; panel_runs(columns)]);
-        Self { isa, weights, columns, x, codes, out, panel }
+        let floats = vec![FloatPanel::ZERO; FLOAT_PANELS];
+        Self { isa, weights, columns, x, codes, out, panel, floats }
     }
 
     /// What a product with so many tokens takes.
@@ -304,7 +306,7 @@ impl<'a> Product<'a> {
                     let x = &self.codes[..chunks(self.columns) * tokens];
                     matmul(self.isa, weights, x, out, &mut self.panel);
                 } else {
-                    matmul_f32(self.isa, weights, &self.x[..self.columns * tokens], out);
+                    matmul_f32(self.isa, weights, &self.x[..self.columns * tokens], out, &mut self.floats);
                 }
                 black_box(&mut self.out);
             }

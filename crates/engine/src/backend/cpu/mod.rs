@@ -15,10 +15,11 @@ mod spawn;
 use std::fmt;
 use std::num::NonZero;
 
+use firecrest_kernels::format::CHUNK;
 use firecrest_kernels::isa::IsaKind;
 use firecrest_kernels::ops::{
-    self, Activation, MatrixMut, PanelRun, QuantizedChunk, RopeLayout, Score, Weights, attention_lines,
-    chunks, panel_runs,
+    self, Activation, FLOAT_PANELS, FloatPanel, I16Chunk, MatrixMut, PanelRun, QuantizedChunk, RopeLayout,
+    Score, Weights, attention_lines, chunks, panel_runs,
 };
 
 pub(crate) use coarse::CoarseMatrix;
@@ -34,10 +35,12 @@ pub(crate) use sparse::NeuronMatrix;
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
 pub use spawn::lend_thread;
 
-/// How activations enter products with quantized weights.
+/// How activations enter products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// Rounded to 8 bits, a scale for each 32: products run on integers.
+    /// With quantized weights rounded to 8 bits, a scale for each 32: products run on integers. With weights that are floats
+    /// in f32; encoders round both to 16 bits, a scale for each 256, where rows are as long and the machine multiplies
+    /// those faster.
     #[default]
     Q8,
     /// Kept in f32: slower, exact to rounding.
@@ -106,23 +109,70 @@ fn default_threads() -> usize {
 #[derive(Debug)]
 pub(crate) struct Cpu {
     isa: IsaKind,
-    activations: Activations,
+    rounding: Rounding,
     pool: Pool,
     workers: Vec<Worker>,
-    /// The input of a product, normalised.
-    normed: Vec<f32>,
-    /// The input of a product, in 8 bits.
-    quantized: Vec<QuantizedChunk>,
+    forms: Forms,
     /// Sums over some of the neurons.
     parts: Vec<sparse::Part>,
     /// Activations for a guess.
     coarse: Vec<u8>,
 }
 
+/// How the inputs of products are rounded.
+#[derive(Clone, Copy, Debug)]
+struct Rounding {
+    activations: Activations,
+    /// Whether products with floats round to 16 bits.
+    fixed: bool,
+}
+
+/// What a product reads of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    F32,
+    I16,
+    Q8,
+}
+
+impl Rounding {
+    /// For a product with these weights. Short rows would gain nothing from 16 bits.
+    fn form(self, weights: Weights<'_>) -> Form {
+        match self.activations {
+            Activations::F32 => Form::F32,
+            Activations::Q8 if weights.format().is_quantized() => Form::Q8,
+            Activations::Q8 if self.fixed && weights.columns() >= CHUNK => Form::I16,
+            Activations::Q8 => Form::F32,
+        }
+    }
+}
+
+/// The input of a product as it is read.
+#[derive(Debug, Default)]
+struct Forms {
+    normed: Vec<f32>,
+    q8: Vec<QuantizedChunk>,
+    i16: Vec<I16Chunk>,
+}
+
+impl Forms {
+    fn product<'a>(&'a self, isa: IsaKind, rounding: Rounding, input: Input<'a>) -> Product<'a> {
+        let x = if input.norm.is_some() { &self.normed } else { input.x.read() };
+        Product { isa, rounding, x, q8: &self.q8, i16: &self.i16 }
+    }
+}
+
+/// What products unpack weights to.
+#[derive(Debug, Default)]
+struct Panels {
+    runs: Vec<PanelRun>,
+    floats: Vec<FloatPanel>,
+}
+
 /// What each thread works in.
 #[derive(Debug, Default)]
 struct Worker {
-    panel: Vec<PanelRun>,
+    panels: Panels,
     lines: Vec<[f32; 16]>,
     columns: Vec<f32>,
     rows: Vec<u32>,
@@ -185,14 +235,20 @@ impl Cpu {
         let workers = (0..pool.threads()).map(|_| Worker::default()).collect();
         Ok(Self {
             isa,
-            activations: options.activations,
+            rounding: Rounding { activations: options.activations, fixed: false },
             pool,
             workers,
-            normed: Vec::new(),
-            quantized: Vec::new(),
+            forms: Forms::default(),
             parts: Vec::new(),
             coarse: Vec::new(),
         })
+    }
+
+    /// As [`Cpu::new`], for a model whose products with floats may round to 16 bits.
+    pub(crate) fn with_fixed_point(options: &CpuOptions) -> Result<Self, IsaError> {
+        let mut cpu = Self::new(options)?;
+        cpu.rounding.fixed = ops::prefers_i16(cpu.isa);
+        Ok(cpu)
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -201,7 +257,7 @@ impl Cpu {
 
     /// Whether activations enter all products as they are.
     pub(crate) fn is_exact(&self) -> bool {
-        self.activations == Activations::F32
+        self.rounding.activations == Activations::F32
     }
 
     pub(crate) fn isa(&self) -> IsaKind {
@@ -246,18 +302,17 @@ impl Cpu {
         for output in outputs.iter_mut() {
             output.out.reshape(tokens, output.matrix.rows());
         }
-        let quantized = outputs.iter().any(|output| self.is_quantized(output.matrix));
-        self.prepare(input, quantized);
+        self.prepare(input, outputs.iter().map(|output| output.matrix));
         let matrices: Vec<_> = outputs.iter().map(|output| (output.matrix, output.bias)).collect();
         let mut views: Vec<_> = outputs
             .iter_mut()
             .map(|output| MatrixMut::new(output.out.data_mut(), output.matrix.rows()))
             .collect();
-        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
+        let product = self.forms.product(self.isa, self.rounding, input);
         let grain = |i: usize| matrices[i].0.grain(matrices[i].0.rows(), tokens, threads);
         self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, mut out| {
             let (matrix, bias) = matrices[i];
-            product.compute(matrix, rows.clone(), out.reborrow(), &mut worker.panel);
+            product.compute(matrix, rows.clone(), out.reborrow(), &mut worker.panels);
             if bias.is_some() || activation != Activation::Identity {
                 ops::activate_rows(product.isa, activation, bias.map(|bias| &bias[rows]), out);
             }
@@ -275,16 +330,15 @@ impl Cpu {
     ) {
         let (tokens, threads) = (input.x.tokens(), self.threads());
         out.reshape(tokens, gate.rows());
-        let quantized = self.is_quantized(gate) || self.is_quantized(up);
-        self.prepare(input, quantized);
-        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
+        self.prepare(input, [gate, up]);
+        let product = self.forms.product(self.isa, self.rounding, input);
         let mut views = [MatrixMut::new(out.data_mut(), gate.rows())];
         let grain = |_| gate.grain(gate.rows(), tokens, threads);
         self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, _, rows, mut out| {
-            product.compute(gate, rows.clone(), out.reborrow(), &mut worker.panel);
+            product.compute(gate, rows.clone(), out.reborrow(), &mut worker.panels);
             worker.columns.resize(tokens * rows.len(), 0.0);
             let up_out = MatrixMut::new(&mut worker.columns, rows.len());
-            product.compute(up, rows.clone(), up_out, &mut worker.panel);
+            product.compute(up, rows.clone(), up_out, &mut worker.panels);
             for (t, up) in worker.columns.chunks_exact(rows.len()).enumerate() {
                 ops::activate_gated(product.isa, activation, out.row_mut(t), up);
             }
@@ -401,78 +455,84 @@ impl Cpu {
         }
     }
 
-    fn is_quantized(&self, matrix: &Matrix) -> bool {
-        self.activations == Activations::Q8 && matrix.weights().format().is_quantized()
+    fn form(&self, matrix: &Matrix) -> Form {
+        self.rounding.form(matrix.weights())
     }
 
-    /// Normalises and quantizes the input as the products want it.
-    fn prepare(&mut self, input: Input<'_>, quantized: bool) {
+    /// Normalises and rounds the input as the products with `matrices` want it. Returns whether one wants 8 bits.
+    fn prepare<'m>(&mut self, input: Input<'_>, matrices: impl IntoIterator<Item = &'m Matrix>) -> bool {
         let (isa, columns, x) = (self.isa, input.x.columns(), input.x.read());
+        let (mut q8, mut i16, mut floats) = (false, false, false);
+        for matrix in matrices {
+            let form = self.form(matrix);
+            q8 |= form == Form::Q8;
+            i16 |= form == Form::I16;
+            floats |= form != Form::Q8;
+        }
+        let Self { pool, workers, forms, .. } = self;
         if let Some(norm) = input.norm {
-            self.normed.resize(x.len(), 0.0);
-            self.pool.for_pieces(&mut self.normed, columns, &mut self.workers, |_, t, row| {
+            forms.normed.resize(x.len(), 0.0);
+            pool.for_pieces(&mut forms.normed, columns, workers, |_, t, row| {
                 norm.apply(isa, &x[t * columns..][..columns], row);
             });
         }
-        if quantized {
-            let x = if input.norm.is_some() { &self.normed } else { x };
-            let stride = chunks(columns);
-            self.quantized.resize(input.x.tokens() * stride, QuantizedChunk::ZERO);
-            self.pool.for_pieces(&mut self.quantized, stride, &mut self.workers, |_, t, out| {
-                ops::quantize(isa, &x[t * columns..][..columns], out);
+        let x = if input.norm.is_some() { &forms.normed } else { x };
+        let token = |t: usize| &x[t * columns..][..columns];
+        let stride = chunks(columns);
+        if q8 {
+            forms.q8.resize(input.x.tokens() * stride, QuantizedChunk::ZERO);
+            pool.for_pieces(&mut forms.q8, stride, workers, |_, t, out| ops::quantize(isa, token(t), out));
+        }
+        if i16 {
+            forms.i16.resize(input.x.tokens() * stride, I16Chunk::ZERO);
+            pool.for_pieces(&mut forms.i16, stride, workers, |_, t, out| {
+                ops::quantize_i16(isa, token(t), out);
             });
         }
-        for worker in &mut self.workers {
+        for Worker { panels, .. } in workers {
             let runs = panel_runs(columns);
-            if worker.panel.len() < runs {
-                worker.panel.resize(runs, PanelRun::ZERO);
+            if panels.runs.len() < runs {
+                panels.runs.resize(runs, PanelRun::ZERO);
+            }
+            if floats {
+                panels.floats.resize(FLOAT_PANELS, FloatPanel::ZERO);
             }
         }
+        q8
     }
 }
 
-/// An input in both forms, and how to multiply it.
+/// An input in the forms that it is read in, and how to multiply it.
 #[derive(Clone, Copy)]
 struct Product<'a> {
     isa: IsaKind,
-    exact: bool,
+    rounding: Rounding,
     x: &'a [f32],
-    quantized: &'a [QuantizedChunk],
+    q8: &'a [QuantizedChunk],
+    i16: &'a [I16Chunk],
 }
 
-impl<'a> Product<'a> {
-    fn new(
-        isa: IsaKind,
-        activations: Activations,
-        input: Input<'a>,
-        normed: &'a [f32],
-        quantized: &'a [QuantizedChunk],
-    ) -> Self {
-        let x = if input.norm.is_some() { normed } else { input.x.read() };
-        Self { isa, exact: activations == Activations::F32, x, quantized }
-    }
-
+impl Product<'_> {
     fn compute(
         &self,
         matrix: &Matrix,
         rows: std::ops::Range<usize>,
         out: MatrixMut<'_>,
-        panel: &mut [PanelRun],
+        panels: &mut Panels,
     ) {
         let weights = matrix.weights().slice(rows);
-        if self.exact || !weights.format().is_quantized() {
-            ops::matmul_f32(self.isa, weights, self.x, out);
-        } else {
-            ops::matmul(self.isa, weights, self.quantized, out, panel);
+        match self.rounding.form(weights) {
+            Form::F32 => ops::matmul_f32(self.isa, weights, self.x, out, &mut panels.floats),
+            Form::I16 => ops::matmul_i16(self.isa, weights, self.i16, out, &mut panels.floats),
+            Form::Q8 => ops::matmul(self.isa, weights, self.q8, out, &mut panels.runs),
         }
     }
 
-    /// Some of the rows, of one token.
+    /// Some of the rows, of one token; floats are multiplied as they are.
     fn compute_rows(&self, weights: Weights<'_>, rows: &[u32], out: &mut [f32]) {
-        if self.exact || !weights.format().is_quantized() {
-            ops::matmul_rows_f32(self.isa, weights, rows, self.x, out);
-        } else {
-            ops::matmul_rows(self.isa, weights, rows, self.quantized, out);
+        match self.rounding.form(weights) {
+            Form::F32 | Form::I16 => ops::matmul_rows_f32(self.isa, weights, rows, self.x, out),
+            Form::Q8 => ops::matmul_rows(self.isa, weights, rows, self.q8, out),
         }
     }
 }

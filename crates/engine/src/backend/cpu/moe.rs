@@ -2,7 +2,7 @@
 
 use firecrest_kernels::ops::{self, MatrixMut, QuantizedChunk, chunks};
 
-use super::{Activation, Buffer, Cpu, Input, Matrix, Product};
+use super::{Activation, Buffer, Cpu, Input, Matrix, Product, Rounding};
 
 /// How an expert's score becomes its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,24 +133,24 @@ impl Cpu {
         let (tokens, dim, threads) = (input.x.tokens(), input.x.columns(), self.threads());
         assert_eq!(tokens, routes.tokens, "routed tokens");
         let Some((gate, down)) = experts.gate.first().zip(experts.down.first()) else { return };
-        let quantized = self.is_quantized(gate) || experts.up.first().is_some_and(|up| self.is_quantized(up));
-        self.prepare(input, quantized);
+        let quantized = self.prepare(input, [gate].into_iter().chain(experts.up.first()));
 
         // Each expert's tokens, side by side.
-        let x = if input.norm.is_some() { &self.normed[..] } else { input.x.read() };
+        let x = if input.norm.is_some() { &self.forms.normed[..] } else { input.x.read() };
         let stride = chunks(dim);
         routes.rows.clear();
         routes.chunks.clear();
         for choice in &routes.choices {
             routes.rows.extend_from_slice(&x[choice.token * dim..][..dim]);
             if quantized {
-                routes.chunks.extend_from_slice(&self.quantized[choice.token * stride..][..stride]);
+                routes.chunks.extend_from_slice(&self.forms.q8[choice.token * stride..][..stride]);
             }
         }
-        let exact = self.activations == super::Activations::F32;
+        // Not in 16 bits: no encoder has experts.
+        let (isa, rounding) = (self.isa, Rounding { fixed: false, ..self.rounding });
         let mut hidden = std::mem::take(&mut routes.hidden);
         hidden.reshape(routes.choices.len(), gate.rows());
-        let product = |x, quantized| Product { isa: self.isa, exact, x, quantized };
+        let product = |x, q8| Product { isa, rounding, x, q8, i16: &[] };
         let segments: Vec<_> = routes.segments().collect();
         let mut views = segment_views(&segments, &mut hidden);
         let inputs: Vec<_> = segments
@@ -165,18 +165,17 @@ impl Cpu {
         let grain = |i: usize| gate.grain(gate.rows(), segment_list[i].1.len(), threads);
         self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, mut out| {
             let expert = segment_list[i].0;
-            inputs[i].compute(&experts.gate[expert], rows.clone(), out.reborrow(), &mut worker.panel);
+            inputs[i].compute(&experts.gate[expert], rows.clone(), out.reborrow(), &mut worker.panels);
             worker.columns.resize(out.rows() * rows.len(), 0.0);
             let up = MatrixMut::new(&mut worker.columns, rows.len());
-            inputs[i].compute(&experts.up[expert], rows.clone(), up, &mut worker.panel);
+            inputs[i].compute(&experts.up[expert], rows.clone(), up, &mut worker.panels);
             for (t, up) in worker.columns.chunks_exact(rows.len()).enumerate() {
                 ops::activate_gated(inputs[i].isa, experts.activation, out.row_mut(t), up);
             }
         });
         drop(views);
 
-        let quantized = self.is_quantized(down);
-        self.prepare(Input { x: &hidden, norm: None }, quantized);
+        let quantized = self.prepare(Input { x: &hidden, norm: None }, [down]);
         let stride = chunks(hidden.columns());
         let mut parts = std::mem::take(&mut routes.out);
         parts.reshape(routes.choices.len(), down.rows());
@@ -187,12 +186,12 @@ impl Cpu {
                 let columns = hidden.columns();
                 let rows = &hidden.read()[choices.start * columns..choices.end * columns];
                 let chunks = if quantized { choices.start * stride..choices.end * stride } else { 0..0 };
-                Product { isa: self.isa, exact, x: rows, quantized: &self.quantized[chunks] }
+                product(rows, &self.forms.q8[chunks])
             })
             .collect();
         let grain = |i: usize| down.grain(down.rows(), segment_list[i].1.len(), threads);
         self.pool.for_columns(&mut views, grain, &mut self.workers, |worker, i, rows, out| {
-            inputs[i].compute(&experts.down[segment_list[i].0], rows, out, &mut worker.panel);
+            inputs[i].compute(&experts.down[segment_list[i].0], rows, out, &mut worker.panels);
         });
         drop(views);
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use firecrest_kernels::format::CHUNK;
 use firecrest_kernels::ops::{self, Activation, MatrixMut, NeuronLayout, QuantizedChunk, chunks};
 
-use super::{Cpu, Input, Matrix, Product, Worker};
+use super::{Cpu, Form, Input, Matrix, Worker};
 use crate::weights::Bytes;
 
 /// Parts that a sum over neurons is cut into, whatever the number of threads: so that the same numbers are added in the
@@ -97,9 +97,8 @@ impl Cpu {
         rows: &[u32],
         out: &mut [Vec<f32>; M],
     ) {
-        let quantized = matrices.iter().any(|matrix| self.is_quantized(matrix));
-        self.prepare(input, quantized);
-        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
+        self.prepare(input, matrices);
+        let product = self.forms.product(self.isa, self.rounding, input);
         for (matrix, out) in matrices.into_iter().zip(out) {
             out.resize(rows.len(), 0.0);
             let grain = matrix.grain(rows.len(), 1, self.pool.threads());
@@ -111,10 +110,10 @@ impl Cpu {
 
     /// What remains of `x` where a product with this matrix rounds it.
     pub(crate) fn round_for(&mut self, matrix: &Matrix, x: &mut [f32]) {
-        if self.is_quantized(matrix) {
-            self.quantized.resize(chunks(x.len()), QuantizedChunk::ZERO);
-            ops::quantize(self.isa, x, &mut self.quantized);
-            ops::dequantize(&self.quantized, x);
+        if self.form(matrix) == Form::Q8 {
+            self.forms.q8.resize(chunks(x.len()), QuantizedChunk::ZERO);
+            ops::quantize(self.isa, x, &mut self.forms.q8);
+            ops::dequantize(&self.forms.q8, x);
         }
     }
 
@@ -137,9 +136,8 @@ impl Cpu {
         out: &mut Vec<f32>,
     ) -> usize {
         let ((gate, gate_bias), (up, up_bias)) = (gate, up);
-        let quantized = self.is_quantized(gate) || self.is_quantized(up);
-        self.prepare(input, quantized);
-        let product = Product::new(self.isa, self.activations, input, &self.normed, &self.quantized);
+        self.prepare(input, [gate, up]);
+        let product = self.forms.product(self.isa, self.rounding, input);
         let (rows, threads) = (gate.rows(), self.pool.threads());
         out.resize(rows, 0.0);
         // Few and large tasks: the rows that fire stand apart, and are asked for in the order of a task.
@@ -147,7 +145,7 @@ impl Cpu {
         let fired = AtomicUsize::new(0);
         self.pool.for_pieces(out, grain, &mut self.workers, |worker, piece, out| {
             let range = piece * grain..piece * grain + out.len();
-            product.compute(gate, range.clone(), MatrixMut::new(out, range.len()), &mut worker.panel);
+            product.compute(gate, range.clone(), MatrixMut::new(out, range.len()), &mut worker.panels);
             let bias = gate_bias.map(|bias| &bias[range.clone()]);
             ops::activate_rows(product.isa, activation, bias, MatrixMut::new(out, range.len()));
             let Worker { rows, columns, .. } = worker;

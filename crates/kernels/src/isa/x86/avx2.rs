@@ -49,6 +49,8 @@ impl Avx2 {
             _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
         fn dot_signed1(self, acc: __m256i, codes: __m256i, x: __m256i) -> __m256i =
             self.dot_unsigned1(acc, _mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+        fn dot_pairs1(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i =
+            _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
         fn to_f321(self, v: __m256i) -> __m256 = _mm256_cvtepi32_ps(v);
 
         fn load_f321(self, from: &[f32; 8]) -> __m256 = _mm256_loadu_ps(from.as_ptr());
@@ -62,6 +64,11 @@ impl Avx2 {
             let lanes = _mm256_cvtps_epi32(v);
             let words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
             _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words))
+        };
+        fn store_i161(self, v: __m256, to: &mut [i16; 8]) = {
+            let lanes = _mm256_cvtps_epi32(v);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), words)
         };
         fn splat1(self, x: f32) -> __m256 = _mm256_set1_ps(x);
         fn splat_two1(self, low: f32, high: f32) -> __m256 = _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));

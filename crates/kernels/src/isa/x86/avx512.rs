@@ -47,6 +47,7 @@ macro_rules! avx512 {
             const SIGNED_BIAS: u8 = $bias;
             // Without VNNI there were two generations of servers.
             const COMPACT: bool = $bias == 0;
+            const PAIRS: bool = $bias != 0;
 
             type Bytes = __m512i;
             type I32 = __m512i;
@@ -149,6 +150,8 @@ macro_rules! avx512 {
                 };
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+                fn store_i16(self, v: __m512, to: &mut [i16; 16]) =
+                    _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
                 fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> __m512 = {
                     let words = match chunk.get(..8 * BLOCK) {
                         Some(chunk) => heads::<BLOCK>(chunk),
@@ -234,6 +237,8 @@ avx512! { Avx512 = "avx512-novnni", bias 0,
     // The pairs cannot leave an i16: 2 * 127 * 127 and 2 * 128 * 127 are below 32768.
     fn dot_unsigned(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i =
         _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(codes, x), _mm512_set1_epi16(1)));
+    fn dot_pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i =
+        _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
     fn dot_signed(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i = {
         let signed = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
         self.dot_unsigned(acc, _mm512_abs_epi8(codes), signed)
@@ -243,6 +248,7 @@ avx512! { Avx512 = "avx512-novnni", bias 0,
 avx512! { Avx512Vnni = "avx512", bias 128,
     fn dot_unsigned(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i =
         _mm512_dpbusd_epi32(acc, codes, x);
+    fn dot_pairs(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i = _mm512_dpwssd_epi32(acc, a, b);
     fn dot_signed(self, acc: __m512i, codes: __m512i, x: __m512i) -> __m512i = {
         let signed = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), x);
         _mm512_dpbusd_epi32(acc, _mm512_abs_epi8(codes), signed)

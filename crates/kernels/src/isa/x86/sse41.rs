@@ -41,6 +41,8 @@ impl Sse41 {
             _mm_add_epi32(acc, _mm_madd_epi16(_mm_maddubs_epi16(codes, x), _mm_set1_epi16(1)));
         fn dot_signed1(self, acc: __m128i, codes: __m128i, x: __m128i) -> __m128i =
             self.dot_unsigned1(acc, _mm_abs_epi8(codes), _mm_sign_epi8(x, codes));
+        fn dot_pairs1(self, acc: __m128i, a: __m128i, b: __m128i) -> __m128i =
+            _mm_add_epi32(acc, _mm_madd_epi16(a, b));
         fn to_f321(self, v: __m128i) -> __m128 = _mm_cvtepi32_ps(v);
 
         fn load_f321(self, from: &[f32; 4]) -> __m128 = _mm_loadu_ps(from.as_ptr());
@@ -52,6 +54,8 @@ impl Sse41 {
             let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
             to.as_mut_ptr().cast::<i32>().write_unaligned(_mm_cvtsi128_si32(bytes))
         };
+        fn store_i161(self, v: __m128, to: &mut [i16; 4]) =
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi32(_mm_cvtps_epi32(v), _mm_setzero_si128()));
         fn splat1(self, x: f32) -> __m128 = _mm_set1_ps(x);
         fn add1(self, a: __m128, b: __m128) -> __m128 = _mm_add_ps(a, b);
         fn sub1(self, a: __m128, b: __m128) -> __m128 = _mm_sub_ps(a, b);

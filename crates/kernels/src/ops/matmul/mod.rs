@@ -3,12 +3,14 @@
 //! One token reads each row once ([`vector`], [`quarters`]). Many tokens share a *panel* of 16 rows, unpacked once to integers that
 //! stand interleaved as the dot-product instruction wants them ([`panel`]); it stays in cache for all the tokens and
 //! is then thrown away, so nothing is repacked when a model loads. Both have a twin for exact `f32` activations and
-//! for weights that are floats ([`float`]). Sparse layers multiply with some rows only, which gives each the very bits that
-//! the product with all of them has.
+//! for weights that are floats ([`float`], [`tiles`]); with many tokens those also multiply in 16-bit fixed point ([`fixed`]).
+//! Sparse layers multiply with some rows only, which gives each the very bits that the product with all of them has.
 
+mod fixed;
 mod float;
 mod panel;
 mod quarters;
+mod tiles;
 mod unpacked;
 mod vector;
 
@@ -17,7 +19,9 @@ use crate::format::{Codes, Format, Quant};
 use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
+pub use fixed::{I16Chunk, matmul_i16, prefers_i16, quantize_i16};
 pub use panel::PanelRun;
+pub use tiles::{FLOAT_PANELS, FloatPanel};
 
 /// Rows of one weight matrix, as they lie in the file.
 #[derive(Clone, Copy, Debug)]
@@ -177,11 +181,17 @@ pub fn matmul(
 
 /// `out = x · weightsᵀ` for exact activations and weights of any format; `x` is `[tokens, columns]`.
 ///
-/// Panics if the shapes do not agree.
-pub fn matmul_f32(isa: IsaKind, weights: Weights<'_>, x: &[f32], out: MatrixMut<'_>) {
+/// Panics if the shapes do not agree, or if there are fewer than [`FLOAT_PANELS`] panels; what they hold does not matter.
+pub fn matmul_f32(
+    isa: IsaKind,
+    weights: Weights<'_>,
+    x: &[f32],
+    out: MatrixMut<'_>,
+    panels: &mut [FloatPanel],
+) {
     assert_eq!(x.len(), out.rows() * weights.columns);
     assert_eq!(out.columns(), weights.rows);
-    isa.run(float::MatMul { weights, x, out });
+    isa.run(float::Product { weights, x, out, panels });
 }
 
 /// `out[i] = weights[rows[i]] · x` for one token of 8-bit activations.
