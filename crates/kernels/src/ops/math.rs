@@ -1,4 +1,4 @@
-//! Elementary functions on vectors.
+//! Elementary functions, on vectors but for the square root.
 
 use crate::isa::Isa;
 
@@ -42,4 +42,25 @@ pub(crate) fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     // erf is odd: the sign of x, as x / |x| away from zero.
     let sign = isa.max(isa.min(isa.mul(x, isa.splat(1e30)), one), isa.splat(-1.0));
     isa.mul(positive, sign)
+}
+
+/// The square root without `std`: an estimate from the exponent, refined by Newton's steps in `f64` until exact.
+#[cfg(not(feature = "std"))]
+pub(crate) fn sqrt(x: f32) -> f32 {
+    if x <= 0.0 || !x.is_finite() {
+        return if x == 0.0 || x == f32::INFINITY { x } else { f32::NAN };
+    }
+    let x = f64::from(x);
+    let mut y = f64::from_bits((x.to_bits() >> 1) + (1023 << 51));
+    for _ in 0..4 {
+        y = 0.5 * (y + x / y);
+    }
+    y as f32
+}
+
+/// The square root.
+#[cfg(feature = "std")]
+#[inline(always)]
+pub(crate) fn sqrt(x: f32) -> f32 {
+    x.sqrt()
 }

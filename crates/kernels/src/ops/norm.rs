@@ -1,5 +1,6 @@
 //! Normalisation of one token's activations.
 
+use super::math::sqrt;
 use crate::isa::{Isa, IsaKind, Op};
 
 /// `out = x / √(mean(x²) + eps) * weight` (RMSNorm, arXiv 1910.07467). Panics unless the lengths agree.
@@ -67,23 +68,4 @@ impl Op for Norm<'_> {
             }
         }
     }
-}
-
-/// The square root without `std`: an estimate from the exponent, refined by Newton's steps in `f64` until exact.
-#[cfg(not(feature = "std"))]
-fn sqrt(x: f32) -> f32 {
-    if x <= 0.0 || !x.is_finite() {
-        return if x == 0.0 || x == f32::INFINITY { x } else { f32::NAN };
-    }
-    let x = f64::from(x);
-    let mut y = f64::from_bits((x.to_bits() >> 1) + (1023 << 51));
-    for _ in 0..4 {
-        y = 0.5 * (y + x / y);
-    }
-    y as f32
-}
-
-#[cfg(feature = "std")]
-fn sqrt(x: f32) -> f32 {
-    x.sqrt()
 }

@@ -1,5 +1,5 @@
-//! Products of float weights in 16-bit fixed point: twice as many at a time as of floats, rounded a thousand times finer
-//! than 8 bits would be.
+//! Products of float weights in 16-bit fixed point: twice as many at a time as of floats where one instruction multiplies pairs,
+//! and rounded some fifty times finer than to 8 bits.
 //!
 //! [`CHUNK`] numbers share a scale, which makes their Euclidean norm [`NORM`]. By the inequality of Cauchy and Schwarz no
 //! sum of products then leaves 32 bits, so that they are exact, in whatever order.
@@ -8,6 +8,7 @@ use super::Weights;
 use super::tiles::{BLOCK, FloatPanel, MatMul, Numbers, ROWS, from_bytes};
 use crate::format::{CHUNK, Format, widen};
 use crate::isa::{Isa, IsaKind, Op};
+use crate::ops::math::sqrt;
 use crate::ops::{MatrixMut, chunks};
 
 /// Of the integers of a chunk; rounding adds 8 at the most. Those of two chunks make a sum of 2^30 then.
@@ -102,7 +103,7 @@ fn round<I: Isa, const R: usize>(
     }
     let (mut scales, mut factors) = ([0.0; R], [isa.splat(0.0); R]);
     for r in 0..R {
-        let mut norm = isa.sum(squares[r]).sqrt();
+        let mut norm = sqrt(isa.sum(squares[r]));
         if !(1e-15..1e18).contains(&norm) {
             norm = bound(&mut (0..len).map(|i| line(r, i)));
         }
@@ -125,7 +126,7 @@ fn round<I: Isa, const R: usize>(
 }
 
 /// What the norm of at most [`CHUNK`] numbers does not exceed, where their squares leave the range of floats: 0 if they are
-/// as good as zero, and not a number if one of them is none, or infinite.
+/// as good as zero, and not a number if one of them is none, or infinite. It may be infinite itself, and so is the scale then.
 #[cold]
 #[inline(never)]
 fn bound(lines: &mut dyn Iterator<Item = [f32; 16]>) -> f32 {
