@@ -218,9 +218,12 @@ fn scale_of<I: Isa, T: Element>(isa: I, group: &[f32]) -> (u16, f32) {
 
 #[inline(always)]
 fn encode<I: Isa, T: Element>(isa: I, part: &[f32], factor: f32) -> [T; LANES] {
-    let mut line = [0.0; LANES];
-    line[..part.len()].copy_from_slice(part);
-    let mut v = isa.load_f32(&line);
+    // Heads are whole lines, but for few models.
+    let mut v = isa.load_f32(&part.first_chunk().copied().unwrap_or_else(|| {
+        let mut line = [0.0; LANES];
+        line[..part.len()].copy_from_slice(part);
+        line
+    }));
     if T::SCALED {
         v = isa.mul(v, isa.splat(factor));
         v = isa.max(isa.min(v, isa.splat(127.0)), isa.splat(-127.0));
