@@ -87,8 +87,9 @@ pub(crate) fn widen<I: Isa>(isa: I, format: Format, row: &[u8], out: &mut [f32])
     }
 }
 
+/// A line of floats as it lies in a file.
 #[inline(always)]
-fn floats(bytes: &[u8; 64]) -> [f32; 16] {
+pub(crate) fn floats(bytes: &[u8; 64]) -> [f32; 16] {
     let mut floats = [0.0; 16];
     for i in 0..16 {
         floats[i] = f32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]);

@@ -17,7 +17,7 @@ mod quant;
 pub(crate) mod quantize;
 mod unpacked;
 
-pub(crate) use dequantize::widen;
+pub(crate) use dequantize::{floats, widen};
 pub use four_bit::{IQ4_NL, IQ4_XS, MXFP4, NVFP4};
 pub use iq::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 pub use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};

@@ -5,8 +5,8 @@
 //! sum of products then leaves 32 bits, so that they are exact, in whatever order.
 
 use super::Weights;
-use super::tiles::{BLOCK, FloatPanel, MatMul, Numbers, ROWS, from_bytes};
-use crate::format::{CHUNK, Format, widen};
+use super::tiles::{BLOCK, FloatPanel, MatMul, Numbers, ROWS};
+use crate::format::{CHUNK, Format, floats, widen};
 use crate::isa::{Isa, IsaKind, Op};
 use crate::ops::math::sqrt;
 use crate::ops::{MatrixMut, chunks};
@@ -216,7 +216,7 @@ impl Numbers for Fixed<'_> {
             };
             let scales: [f32; 4] = if format == Format::F32 && len == 2 * ROWS * blocks {
                 let rows = rows.map(|row| &row.as_chunks().0[..2 * blocks]);
-                round(isa, 2 * blocks, |r, i| from_bytes(&rows[r][i]), write)
+                round(isa, 2 * blocks, |r, i| floats(&rows[r][i]), write)
             } else {
                 for (row, out) in rows.iter().zip(&mut scratch.rows) {
                     widen(isa, format, row, &mut out[..len]);

@@ -1,8 +1,8 @@
 //! Products with exact activations: weights that are floats, and quantized weights where accuracy goes before speed.
 
-use super::tiles::{BLOCK, FloatPanel, MatMul, Numbers, ROWS, from_bytes};
+use super::tiles::{BLOCK, FloatPanel, MatMul, Numbers, ROWS};
 use super::{PANEL_TOKENS, Parts, Weights};
-use crate::format::{CHUNK, Format, widen};
+use crate::format::{CHUNK, Format, floats, widen};
 use crate::isa::{Isa, Op};
 use crate::ops::MatrixMut;
 
@@ -184,7 +184,7 @@ impl Numbers for Floats<'_> {
 
     #[inline(always)]
     fn load<I: Isa>(isa: I, line: &[u8; 64]) -> I::F32 {
-        isa.load_f32(&from_bytes(line))
+        isa.load_f32(&floats(line))
     }
 
     #[inline(always)]

@@ -234,16 +234,6 @@ impl<N: Numbers> MatMul<'_, N> {
     }
 }
 
-/// A line of floats as it lies in a file.
-#[inline(always)]
-pub(super) fn from_bytes(bytes: &[u8; 64]) -> [f32; ROWS] {
-    let mut line = [0.0; ROWS];
-    for (x, bytes) in line.iter_mut().zip(bytes.as_chunks().0) {
-        *x = f32::from_le_bytes(*bytes);
-    }
-    line
-}
-
 /// What `T` tokens from the `t`-th on have.
 #[inline(always)]
 fn group<X: Copy, const T: usize>(x: &impl Fn(usize) -> X, t: usize) -> [X; T] {
