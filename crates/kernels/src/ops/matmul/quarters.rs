@@ -33,7 +33,7 @@ impl<Q: Quant> MatVec<'_, Q> {
                     isa.prefetch(rows[r], ahead[r].wrapping_add(c * Self::CHUNK_BYTES + 64 * line));
                 }
             });
-            let mut padded = None;
+            let mut padded = [None; 4];
             let chunk = pieces(rows, c * Self::CHUNK_BYTES, Self::CHUNK_BYTES, &mut padded);
             if const { Q::FORMAT.block_len() == 32 } {
                 let len = columns - c * CHUNK;

@@ -135,7 +135,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let rest = columns % CHUNK;
         if rest > 0 {
             let start = full * Self::CHUNK_BYTES;
-            let mut padded = None;
+            let mut padded = [None; R];
             let chunk = pieces(rows, start, Self::CHUNK_BYTES, &mut padded);
             unrolled!(r < R, {
                 isa.prefetch(rows[r], ahead[r].wrapping_add(start));
@@ -316,18 +316,15 @@ pub(super) fn pieces<'a, const R: usize>(
     rows: [&'a [u8]; R],
     start: usize,
     len: usize,
-    padded: &'a mut Option<[[u8; MAX_CHUNK_BYTES]; R]>,
+    padded: &'a mut [Option<[u8; MAX_CHUNK_BYTES]>; R],
 ) -> [&'a [u8]; R] {
     let mut pieces = [&[][..]; R];
-    if rows.iter().all(|row| row.len() - start >= len) {
-        for r in 0..R {
-            pieces[r] = &rows[r][start..][..len];
-        }
-    } else {
-        let padded = padded.insert(rows.map(|row| pad(&row[start..])));
-        for r in 0..R {
-            pieces[r] = &padded[r][..len];
-        }
+    for ((piece, row), padded) in pieces.iter_mut().zip(rows).zip(padded) {
+        let tail = &row[start..];
+        *piece = match tail.get(..len) {
+            Some(inside) => inside,
+            None => &padded.insert(pad(tail))[..len],
+        };
     }
     pieces
 }
