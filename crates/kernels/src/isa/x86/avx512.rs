@@ -92,17 +92,20 @@ macro_rules! avx512 {
                     _mm512_permutex2var_epi64(_mm512_loadu_si512(from), words, _mm512_loadu_si512(from.add(1)))
                 };
                 fn load_spaced<const STRIDE: usize>(self, bytes: &[u8], at: usize) -> __m512i = {
-                    let bytes = &bytes[at..][..3 * STRIDE + 16];
-                    if STRIDE.is_multiple_of(2) && STRIDE > 16 && 2 * STRIDE + 16 <= 64 {
+                    // Where blocks are whole words, the first load begins where a block does: heads are in it too.
+                    let head = if STRIDE.is_multiple_of(4) { at % STRIDE } else { 0 };
+                    let end = head + 3 * STRIDE + 16;
+                    let bytes = &bytes[at - head..][..end];
+                    if STRIDE.is_multiple_of(2) && STRIDE > 16 && head + 2 * STRIDE + 16 <= 64 {
                         // Two loads and one permutation of words: the first load has the first and the third piece, the
                         // second, which ends where the pieces end, the others.
                         let first = _mm512_loadu_si512(bytes.as_ptr().cast());
-                        let second = _mm512_loadu_si512(bytes.as_ptr().add(3 * STRIDE + 16 - 64).cast());
-                        let words = const { spaced_words(STRIDE) };
+                        let second = _mm512_loadu_si512(bytes.as_ptr().add(end - 64).cast());
+                        let words = spaced_words(head, STRIDE);
                         let words = opaque(_mm512_loadu_si512(words.as_ptr().cast()));
                         _mm512_permutex2var_epi32(first, words, second)
                     } else {
-                        four_pieces([0, 1, 2, 3].map(|i| bytes.as_ptr().wrapping_add(i * STRIDE)))
+                        four_pieces([0, 1, 2, 3].map(|i| bytes.as_ptr().wrapping_add(head + i * STRIDE)))
                     }
                 };
                 fn splat4(self, from: &[u8; 4]) -> __m512i = _mm512_set1_epi32(i32::from_le_bytes(*from));
@@ -368,14 +371,16 @@ const fn head_lanes<const PER_LOAD: usize>(block: usize, first: usize, starts: [
     lanes
 }
 
-/// The words of four times 16 bytes, `stride` apart, in two loads of which the second ends where they end. Its words
-/// count from 16. Pieces that are an even number apart are a whole number of words apart.
-const fn spaced_words(stride: usize) -> [i32; 16] {
-    let second = 3 * stride + 16 - 64;
+/// The words of four times 16 bytes, `stride` apart, in two loads of which the first begins `head` bytes before and the
+/// second ends where they end. Its words count from 16. Pieces that are an even number apart are a whole number of words
+/// apart.
+#[inline(always)]
+const fn spaced_words(head: usize, stride: usize) -> [i32; 16] {
+    let second = head + 3 * stride + 16 - 64;
     let mut words = [0; 16];
     let mut i = 0;
     while i < 16 {
-        let (piece, byte) = (i / 4, i / 4 * stride + i % 4 * 4);
+        let (piece, byte) = (i / 4, head + i / 4 * stride + i % 4 * 4);
         words[i] = if piece % 2 == 0 { byte / 4 } else { 16 + (byte - second) / 4 } as i32;
         i += 1;
     }
