@@ -100,8 +100,6 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Whether rarer formats share their code: for few or old machines, for what is there to compare with, and where the
     /// code is downloaded.
     const COMPACT: bool = false;
-    /// Whether registers are so few that a row of a product has one sum alone, to which offsets are added too.
-    const ONE_SUM: bool = false;
     /// Whether each of four registers of a vector takes another row of a product with one token: a row has one register
     /// of sums then, and what is shared by rows stays in registers.
     const ROW_A_QUARTER: bool = false;

@@ -23,26 +23,6 @@ pub(super) struct MatVec<'a, Q> {
     format: PhantomData<Q>,
 }
 
-/// The sums of one row: codes times scales, and offsets.
-#[derive(Clone, Copy)]
-struct Sums<I: Isa> {
-    products: I::F32,
-    offsets: I::F32,
-}
-
-impl<I: Isa> Sums<I> {
-    #[inline(always)]
-    fn add_offset(&mut self, isa: I, offset: I::F32, x: I::F32) {
-        let sum = if I::ONE_SUM { &mut self.products } else { &mut self.offsets };
-        *sum = isa.mul_add(offset, x, *sum);
-    }
-
-    #[inline(always)]
-    fn total(&self, isa: I) -> I::F32 {
-        if I::ONE_SUM { self.products } else { isa.add(self.products, self.offsets) }
-    }
-}
-
 /// What the scales and offsets of a chunk are multiplied with, as [`Quant::scale_vectors`] has them.
 pub(super) struct Factors<I: Isa> {
     pub(super) scale: I::F32,
@@ -114,7 +94,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         out: &mut [f32; R],
     ) {
         let full = columns / CHUNK;
-        let mut sums = [Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) }; R];
+        let mut sums = [isa.splat(0.0); R];
         // All of one length, so that one check of a place in them does for all.
         let mut whole = [&[][..]; R];
         for r in 0..R {
@@ -145,20 +125,16 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                 None => Self::chunk(isa, chunk, rest, &x[full], &mut sums),
             }
         }
-        let mut totals = [isa.splat(0.0); R];
-        unrolled!(r < R, {
-            totals[r] = sums[r].total(isa);
-        });
-        let (fours, rest) = totals.as_chunks::<4>();
+        let (fours, rest) = sums.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
-        for (totals, out) in fours.iter().zip(out_fours) {
-            let sums = isa.sum4(*totals);
+        for (sums, out) in fours.iter().zip(out_fours) {
+            let sums = isa.sum4(*sums);
             for r in 0..4 {
                 out[r] += sums[r];
             }
         }
-        for (total, out) in rest.iter().zip(out_rest) {
-            *out += isa.sum(*total);
+        for (sum, out) in rest.iter().zip(out_rest) {
+            *out += isa.sum(*sum);
         }
     }
 
@@ -169,7 +145,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         chunk: [&[u8]; R],
         len: usize,
         x: &QuantizedChunk,
-        sums: &mut [Sums<I>; R],
+        sums: &mut [I::F32; R],
     ) {
         let factors = Factors::new::<Q>(isa, x);
         let mut scales = [[0.0; 16]; R];
@@ -191,10 +167,10 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             isa.store_f32(isa.mul(scale, factors.scale), &mut scales[r]);
             if Q::OFFSET {
                 let offset = if Q::GROUP == 16 { offset } else { scale };
-                sums[r].add_offset(isa, offset, factors.offset);
+                sums[r] = isa.mul_add(offset, factors.offset, sums[r]);
             }
             if const { bias_and_zero::<I, Q>().1 > 0 } {
-                sums[r].add_offset(isa, scale, factors.zero);
+                sums[r] = isa.mul_add(scale, factors.zero, sums[r]);
             }
         });
         Self::half(isa, &chunk, 0, x, &scales, sums);
@@ -210,7 +186,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         chunk: [&[u8]; R],
         x: &QuantizedChunk,
         factors: &PairFactors<I>,
-        sums: &mut [Sums<I>; R],
+        sums: &mut [I::F32; R],
         out: &mut [f32; R],
     ) {
         let x = isa.load(&x.codes[0]);
@@ -233,7 +209,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
                     let codes = biased::<I, Q>(isa, Q::unpack(isa, four[i], 0));
                     let products = isa.to_f32(isa.dot_all(range::<I, Q>(), [codes], [x]));
                     let scale = isa.spread(&scales, [4 * i, 4 * i, 4 * i + 2, 4 * i + 2]);
-                    let sum = &mut sums[first + i].products;
+                    let sum = &mut sums[first + i];
                     *sum = isa.mul_add(products, scale, *sum);
                 }
             });
@@ -248,7 +224,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         half: usize,
         x: &QuantizedChunk,
         scales: &[[f32; 16]; R],
-        sums: &mut [Sums<I>; R],
+        sums: &mut [I::F32; R],
     ) {
         let [first, second] = const { Q::ORDER.quarters() };
         let (x_first, x_second) =
@@ -265,11 +241,11 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
             } else {
                 let products = isa.dot_all(range::<I, Q>(), [more], [x_second]);
                 let scale = isa.spread(&scales[r], lanes(second));
-                sums[r].products = isa.mul_add(isa.to_f32(products), scale, sums[r].products);
+                sums[r] = isa.mul_add(isa.to_f32(products), scale, sums[r]);
                 isa.dot_all(range::<I, Q>(), [codes], [x_first])
             };
             let scale = isa.spread(&scales[r], lanes(first));
-            sums[r].products = isa.mul_add(isa.to_f32(products), scale, sums[r].products);
+            sums[r] = isa.mul_add(isa.to_f32(products), scale, sums[r]);
         });
     }
 
