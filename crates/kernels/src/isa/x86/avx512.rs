@@ -312,8 +312,10 @@ unsafe fn head_pairs<const BLOCK: usize>(rows: [&[u8]; 4]) -> __m256i {
     unsafe {
         // The words of both loads stand where they would if the second row followed on the first.
         let lanes = const { head_lanes::<2>(BLOCK, 0, [0, 2 * BLOCK]) };
-        let low = permuted(&lanes, load_at(rows[0], 0), load_at(rows[1], 0));
-        let high = permuted(&lanes, load_at(rows[2], 0), load_at(rows[3], 0));
+        // Hidden, because the compiler would piece codes together from these loads.
+        let [a, b, c, d] = rows;
+        let low = permuted(&lanes, opaque(load_at(a, 0)), opaque(load_at(b, 0)));
+        let high = permuted(&lanes, opaque(load_at(c, 0)), opaque(load_at(d, 0)));
         aligned_heads::<BLOCK>(_mm512_mask_blend_epi32(0xf0, low, high))
     }
 }
@@ -387,16 +389,16 @@ const fn spaced_words(head: usize, stride: usize) -> [i32; 16] {
     words
 }
 
-/// Hides the lanes of a permutation from the compiler, which would replace one instruction by a dozen "cheaper" ones.
+/// Hides what a vector holds from the compiler, which would replace one instruction by a dozen "cheaper" ones.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn opaque(lanes: __m512i) -> __m512i {
-    let mut lanes = lanes;
+fn opaque(v: __m512i) -> __m512i {
+    let mut v = v;
     // SAFETY: no instruction at all.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(zmm_reg) lanes, options(pure, nomem, nostack, preserves_flags));
+        core::arch::asm!("/* {0} */", inout(zmm_reg) v, options(pure, nomem, nostack, preserves_flags));
     }
-    lanes
+    v
 }
 
 /// Transposes 16 rows of 16 words of 32 bits, in four rounds of shuffles.

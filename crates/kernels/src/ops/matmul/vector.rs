@@ -191,10 +191,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     ) {
         let x = isa.load(&x.codes[0]);
         for first in (0..R).step_by(4) {
-            let mut four = [chunk[first]; 4];
-            for (row, chunk) in four.iter_mut().zip(&chunk[first..]) {
-                *row = chunk;
-            }
+            let four = [0, 1, 2, 3].map(|i| chunk[(first + i).min(R - 1)]);
             let pairs = Q::pair_scales(isa, four);
             let mut scales = [0.0; 16];
             isa.store_f32(isa.mul(pairs, factors.scale), &mut scales);
