@@ -77,8 +77,9 @@ const PEERS: [(&str, &str); 2] =
 pub(crate) fn bench(options: &[String]) -> Result {
     let model = setup::test_model().map_err(Failure::new)?;
     step("get npm packages", wasm::npm_packages)?;
-    let mut bench = command("node", "bench/bench.mjs");
-    bench.current_dir(PACKAGE).arg(model).args(options);
+    // From here, so that paths of models are what the caller means.
+    let mut bench = command("node", "");
+    bench.arg(Path::new(PACKAGE).join("bench/bench.mjs")).arg(model).args(options);
     if options.iter().any(|option| option.starts_with("--embed")) {
         bench.arg("--tokenizer").arg(setup::test_embedder().map_err(Failure::new)?);
         bench.arg("--peers").arg(step("get transformers.js", peers)?);
