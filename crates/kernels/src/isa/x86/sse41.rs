@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::{interleave, isa, prefetch, steps};
-use crate::format::float::{f16_to_f32, f32_to_f16};
+use crate::format::float::f32_to_f16;
 
 isa! {
     /// SSE4.1 and what came before it.
@@ -47,6 +47,23 @@ impl Sse41 {
 
         fn load_f321(self, from: &[f32; 4]) -> __m128 = _mm_loadu_ps(from.as_ptr());
         fn store_f321(self, v: __m128, to: &mut [f32; 4]) = _mm_storeu_ps(to.as_mut_ptr(), v);
+        fn load_f161(self, from: &[u16; 4]) -> __m128 = {
+            let halves = _mm_cvtepu16_epi32(_mm_loadl_epi64(from.as_ptr().cast()));
+            let magnitude = _mm_slli_epi32::<13>(_mm_and_si128(halves, _mm_set1_epi32(0x7fff)));
+            let sign = _mm_slli_epi32::<16>(_mm_and_si128(halves, _mm_set1_epi32(0x8000)));
+            // The exponents' biases differ by 112; the product also makes subnormals normal. What was infinite or no
+            // number stays that by the exponent's bits.
+            let value = _mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(f32::from_bits((127 + 112) << 23)));
+            let special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32((31 << 23) - 1));
+            let special = _mm_and_si128(special, _mm_set1_epi32(0xff << 23));
+            _mm_or_ps(value, _mm_castsi128_ps(_mm_or_si128(special, sign)))
+        };
+        fn load_finite_f161(self, from: &[u16; 4]) -> __m128 = {
+            // Copies of the sign fill the lane up from bit 28, and the uppermost stays.
+            let halves = _mm_cvtepi16_epi32(_mm_loadl_epi64(from.as_ptr().cast()));
+            let bits = _mm_and_si128(_mm_slli_epi32::<13>(halves), _mm_set1_epi32(0x8fff_ffff_u32 as i32));
+            _mm_mul_ps(_mm_castsi128_ps(bits), _mm_set1_ps(f32::from_bits((127 + 112) << 23)))
+        };
         fn load_i81(self, from: &[i8; 4]) -> __m128 =
             _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(from.as_ptr().cast::<i32>().read_unaligned())));
         fn store_i81(self, v: __m128, to: &mut [i8; 4]) = {
@@ -80,10 +97,6 @@ impl Sse41 {
 
     // SSE4.1 has no half-precision instructions.
     #[inline(always)]
-    fn load_f161(self, from: &[u16; 4]) -> __m128 {
-        self.load_f321(&from.map(f16_to_f32))
-    }
-    #[inline(always)]
     fn store_f161(self, v: __m128, to: &mut [u16; 4]) {
         let mut lanes = [0.0; 4];
         self.store_f321(v, &mut lanes);
@@ -107,4 +120,13 @@ crate::isa::parts::isa_by_parts! {
 
     const COMPACT: bool = true;
     const ROW_A_QUARTER: bool = true;
+
+    #[inline(always)]
+    fn load_finite_f16(self, from: &[u16; 16]) -> Self::F32 {
+        let mut out = [self.splat1(0.0); 4];
+        unrolled!(i in 0 1 2 3, {
+            out[i] = self.load_finite_f161(Self::part(from, i));
+        });
+        out
+    }
 }
