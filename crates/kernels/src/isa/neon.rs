@@ -142,7 +142,7 @@ macro_rules! neon {
                 };
 
                 fn splat_i321(self, x: i32) -> int32x4_t = vdupq_n_s32(x);
-                fn sub_i321(self, a: int32x4_t, b: int32x4_t) -> int32x4_t = vsubq_s32(a, b);
+                fn add_i321(self, a: int32x4_t, b: int32x4_t) -> int32x4_t = vaddq_s32(a, b);
                 fn dot_pairs1(self, acc: int32x4_t, a: uint8x16_t, b: uint8x16_t) -> int32x4_t = {
                     let (a, b) = (vreinterpretq_s16_u8(a), vreinterpretq_s16_u8(b));
                     let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));

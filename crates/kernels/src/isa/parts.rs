@@ -44,7 +44,7 @@ macro_rules! isa_by_parts {
                 and(a: Bytes, b: Bytes) -> Bytes = and1;
                 or(a: Bytes, b: Bytes) -> Bytes = or1;
                 xor(a: Bytes, b: Bytes) -> Bytes = xor1;
-                sub_i32(a: I32, b: I32) -> I32 = sub_i321;
+                add_i32(a: I32, b: I32) -> I32 = add_i321;
                 dot_unsigned(acc: I32, codes: Bytes, x: Bytes) -> I32 = dot_unsigned1;
                 dot_signed(acc: I32, codes: Bytes, x: Bytes) -> I32 = dot_signed1;
                 dot_pairs(acc: I32, a: Bytes, b: Bytes) -> I32 = dot_pairs1;

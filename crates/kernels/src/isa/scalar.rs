@@ -52,7 +52,7 @@ impl Isa for Scalar {
         and(a: u8, b: u8) -> u8 = a & b;
         or(a: u8, b: u8) -> u8 = a | b;
         xor(a: u8, b: u8) -> u8 = a ^ b;
-        sub_i32(a: i32, b: i32) -> i32 = a - b;
+        add_i32(a: i32, b: i32) -> i32 = a + b;
         to_f32(v: i32) -> f32 = v as f32;
         add(a: f32, b: f32) -> f32 = a + b;
         sub(a: f32, b: f32) -> f32 = a - b;

@@ -109,7 +109,7 @@ impl $isa {
             v128_and(u8x16_eq(v128_and(spread, own), own), u8x16_splat(byte))
         };
         fn splat_i321(self, x: i32) -> v128 = i32x4_splat(x);
-        fn sub_i321(self, a: v128, b: v128) -> v128 = i32x4_sub(a, b);
+        fn add_i321(self, a: v128, b: v128) -> v128 = i32x4_add(a, b);
         fn dot_unsigned1(self, acc: v128, codes: v128, x: v128) -> v128 =
             arithmetic::step(CodeRange::Unsigned, acc, codes, arithmetic::operand(CodeRange::Unsigned, x));
         fn dot_signed1(self, acc: v128, codes: v128, x: v128) -> v128 =
@@ -167,6 +167,8 @@ super::parts::isa_by_parts! {
     $isa = $name, 4 registers of 16 bytes, rows 4, tokens $tokens, v128, v128, v128;
 
     const NIBBLES: bool = arithmetic::NIBBLES;
+    const WIDE: bool = true;
+    const WIDE_UNSIGNED: bool = !arithmetic::NIBBLES;
     const COMPACT: bool = true;
     const ROW_A_QUARTER: bool = true;
     const FINITE_HEADS: bool = true;
@@ -178,10 +180,13 @@ super::parts::isa_by_parts! {
         range: CodeRange,
         lines: [&[[u8; 64]; N]; P],
         x: [&[[u8; 4]; N]; T],
+        start: [[Self::I32; T]; P],
     ) -> [[Self::I32; T]; P] {
         const { assert!(N <= 8, "sums of nibbles would overflow") };
         let zero = self.splat_i321(0);
-        let mut sums = [[[zero; 4]; T]; P];
+        // Sums of nibbles have 16 bits until they are finished.
+        let nibbles = range == CodeRange::Nibble;
+        let mut sums = if nibbles { [[[zero; 4]; T]; P] } else { start };
         for q in 0..N {
             let mut quads = [arithmetic::operand(range, zero); T];
             unrolled!(t < T, {
@@ -200,10 +205,23 @@ super::parts::isa_by_parts! {
             unrolled!(i in 0 1 2 3, {
                 unrolled!(p < P, {
                     sums[p][t][i] = arithmetic::finish(range, sums[p][t][i]);
+                    if nibbles {
+                        sums[p][t][i] = self.add_i321(sums[p][t][i], start[p][t][i]);
+                    }
                 });
             });
         });
         sums
+    }
+
+    #[inline(always)]
+    fn widen_pairs(self, v: Self::Bytes) -> [Self::Bytes; 2] {
+        let (mut even, mut odd) = (v, v);
+        unrolled!(i in 0 1 2 3, {
+            even[i] = i16x8_shr(i16x8_shl(v[i], 8), 8);
+            odd[i] = i16x8_shr(v[i], 8);
+        });
+        [even, odd]
     }
 
     #[inline(always)]
@@ -347,7 +365,7 @@ mod arithmetic {
     #[inline(always)]
     pub(super) fn operand(range: CodeRange, x: v128) -> Operand {
         match range {
-            CodeRange::Nibble | CodeRange::Unsigned => Operand(x, x),
+            CodeRange::Nibble | CodeRange::Unsigned | CodeRange::Words => Operand(x, x),
             CodeRange::Signed => {
                 let positive = i8x16_max(x, i8x16_splat(0));
                 Operand(positive, i8x16_sub(positive, x))
@@ -371,6 +389,7 @@ mod arithmetic {
                 let products = i16x8_sub(positive, i16x8_relaxed_dot_i8x16_i7x16(codes, x.1));
                 i32x4_add(sum, i32x4_dot_i16x8(products, i16x8_splat(1)))
             }
+            CodeRange::Words => i32x4_add(sum, i32x4_dot_i16x8(codes, x.0)),
         }
     }
 
@@ -404,13 +423,17 @@ mod arithmetic {
 
     // Even and odd bytes are widened apart, so that the sums of both are of the same quads.
     #[inline(always)]
-    pub(super) fn operand(_: CodeRange, x: v128) -> Operand {
+    pub(super) fn operand(range: CodeRange, x: v128) -> Operand {
+        if range == CodeRange::Words {
+            return Operand(x, x);
+        }
         Operand(i16x8_shr(i16x8_shl(x, 8), 8), i16x8_shr(x, 8))
     }
 
     #[inline(always)]
     pub(super) fn step(range: CodeRange, sum: v128, codes: v128, x: Operand) -> v128 {
         let even = match range {
+            CodeRange::Words => return i32x4_add(sum, i32x4_dot_i16x8(codes, x.0)),
             CodeRange::Signed => i16x8_shr(i16x8_shl(codes, 8), 8),
             _ => v128_and(codes, i16x8_splat(255)),
         };

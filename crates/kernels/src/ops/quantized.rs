@@ -5,7 +5,8 @@ use crate::isa::{Isa, IsaKind, Op};
 
 /// [`CHUNK`] activations of one token: integers from -127 to 127 with a scale for each 32.
 ///
-/// A sum is the scale times the sum of the group's codes; it multiplies the offsets of the weights.
+/// A sum is the scale times the sum of the group's codes; it multiplies the offsets of the weights. The sums of codes alone
+/// take off what stands for zero in codes that have no sign.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct QuantizedChunk {
@@ -15,7 +16,7 @@ pub struct QuantizedChunk {
     /// For each group of 32.
     pub(crate) sum: [f32; CHUNK / 32],
     /// For each group of 16.
-    pub(crate) half_sum: [f32; CHUNK / 16],
+    pub(crate) code_sum: [i32; CHUNK / 16],
 }
 
 impl QuantizedChunk {
@@ -24,8 +25,24 @@ impl QuantizedChunk {
         codes: [[0; 64]; CHUNK / 64],
         scale: [0.0; CHUNK / 32],
         sum: [0.0; CHUNK / 32],
-        half_sum: [0.0; CHUNK / 16],
+        code_sum: [0; CHUNK / 16],
     };
+
+    /// For each group of 16 the sum of its codes times the scale.
+    #[inline(always)]
+    pub(crate) fn half_sums<I: Isa>(&self, isa: I) -> I::F32 {
+        isa.mul(isa.load_f32(&self.code_sum.map(|sum| sum as f32)), isa.load_doubled(&self.scale))
+    }
+
+    /// For each group of 16 a multiple of the sum of its codes.
+    #[inline(always)]
+    pub(crate) fn code_sums_times(&self, factor: i32) -> [i32; CHUNK / 16] {
+        let mut out = [0; CHUNK / 16];
+        for (out, sum) in out.iter_mut().zip(&self.code_sum) {
+            *out = factor * sum;
+        }
+        out
+    }
 
     /// Codes `128 * half .. 128 * half + 128`, in quarters of vectors.
     #[inline(always)]
@@ -113,11 +130,10 @@ fn quantize_chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut QuantizedChunk) {
         let (sums_a, sums_b) = (isa.sum4(a), isa.sum4(b));
         for r in 0..4 {
             let run = 4 * four + r;
-            let (sum_a, sum_b) = (scale[r] * sums_a[r], scale[r] * sums_b[r]);
             out.scale[run] = scale[r];
-            out.sum[run] = sum_a + sum_b;
-            out.half_sum[2 * run] = sum_a;
-            out.half_sum[2 * run + 1] = sum_b;
+            out.sum[run] = scale[r] * (sums_a[r] + sums_b[r]);
+            out.code_sum[2 * run] = sums_a[r] as i32;
+            out.code_sum[2 * run + 1] = sums_b[r] as i32;
         }
     }
 }

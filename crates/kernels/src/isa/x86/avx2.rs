@@ -43,7 +43,7 @@ impl Avx2 {
         };
 
         fn splat_i321(self, x: i32) -> __m256i = _mm256_set1_epi32(x);
-        fn sub_i321(self, a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
+        fn add_i321(self, a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
         // The pairs cannot leave an i16: 2 * 127 * 127 and 2 * 128 * 127 are below 32768.
         fn dot_unsigned1(self, acc: __m256i, codes: __m256i, x: __m256i) -> __m256i =
             _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));

@@ -121,7 +121,7 @@ macro_rules! avx512 {
                 fn transpose_quads(self, rows: &[[u8; 64]; 16], out: &mut [[u8; 64]; 16]) = transpose(rows, out);
 
                 fn splat_i32(self, x: i32) -> __m512i = _mm512_set1_epi32(x);
-                fn sub_i32(self, a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
+                fn add_i32(self, a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
                 fn to_f32(self, v: __m512i) -> __m512 = _mm512_cvtepi32_ps(v);
 
                 fn load_f32(self, from: &[f32; 16]) -> __m512 = _mm512_loadu_ps(from.as_ptr());

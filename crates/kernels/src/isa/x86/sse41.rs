@@ -35,7 +35,7 @@ impl Sse41 {
         };
 
         fn splat_i321(self, x: i32) -> __m128i = _mm_set1_epi32(x);
-        fn sub_i321(self, a: __m128i, b: __m128i) -> __m128i = _mm_sub_epi32(a, b);
+        fn add_i321(self, a: __m128i, b: __m128i) -> __m128i = _mm_add_epi32(a, b);
         // The pairs cannot leave an i16: 2 * 127 * 127 and 2 * 128 * 127 are below 32768.
         fn dot_unsigned1(self, acc: __m128i, codes: __m128i, x: __m128i) -> __m128i =
             _mm_add_epi32(acc, _mm_madd_epi16(_mm_maddubs_epi16(codes, x), _mm_set1_epi16(1)));

@@ -144,7 +144,9 @@ impl<const R: usize> Parts<R> {
 
 /// [`PanelRun`]s that a product with rows of `columns` weights works in.
 pub const fn panel_runs(columns: usize) -> usize {
-    panel::PANELS * columns.div_ceil(64) * 2
+    let runs = panel::PANELS * columns.div_ceil(64) * 2;
+    // WebAssembly alone widens codes: those of the panels, and of the two tokens that are multiplied at a time.
+    if cfg!(target_arch = "wasm32") { 2 * (runs + chunks(columns)) } else { runs }
 }
 
 /// Bytes of each part of the rows that are asked for before they are needed: what memory delivers while it is waited for.

@@ -2,7 +2,7 @@
 //! once for all. The rarer formats have this in a module for browsers, which is downloaded, and on instruction sets that are
 //! [compact](Isa::COMPACT).
 
-use super::panel::{PANELS, PanelRun, ROWS, Tiles};
+use super::panel::{Operands, PANELS, PanelRun, ROWS, Tiles, place, width};
 use super::{Weights, panel_runs};
 use crate::format::{CHUNK, GROUPS, Unpacked, Unpacker};
 use crate::isa::{CodeRange, Isa, Op};
@@ -58,7 +58,7 @@ impl Op for MatVec<'_> {
                 for (bytes, x) in row.chunks(unpacker.chunk_bytes()).zip(x) {
                     unpack::<I>(&unpacker, bytes, &mut chunk);
                     let offset = isa.load_f32(&chunk.scales.offset);
-                    offsets = isa.mul_add(offset, isa.load_f32(&x.half_sum), offsets);
+                    offsets = isa.mul_add(offset, x.half_sums(isa), offsets);
                     let scale = isa.mul(isa.load_f32(&chunk.scales.scale), isa.load_doubled(&x.scale));
                     let mut scales = [0.0; GROUPS];
                     isa.store_f32(scale, &mut scales);
@@ -90,11 +90,12 @@ impl MatMul<'_> {
         let rows = ROWS.min(weights.rows - first);
         let mut chunk = Unpacked::ZERO;
         let mut lines = [[[0; 64]; ROWS]; CHUNK / 64];
-        for (c, runs) in panel.chunks_mut(CHUNK / 32).enumerate() {
+        let width = width::<I>(range::<I>());
+        for (c, runs) in panel.chunks_mut(CHUNK / 32 * width).enumerate() {
             for r in 0..rows {
                 let row = &weights.row(first + r)[c * unpacker.chunk_bytes()..];
                 unpack::<I>(unpacker, &row[..row.len().min(unpacker.chunk_bytes())], &mut chunk);
-                for (g, run) in runs.iter_mut().enumerate() {
+                for (g, run) in runs.iter_mut().step_by(width).enumerate() {
                     for part in 0..2 {
                         run.scale[part][r] = chunk.scales.scale[2 * g + part];
                         run.offset[part][r] = chunk.scales.offset[2 * g + part];
@@ -104,11 +105,10 @@ impl MatMul<'_> {
                     isa.store(biased(isa, codes), &mut lines[r]);
                 }
             }
-            for (lines, runs) in lines.iter().zip(runs.chunks_exact_mut(2)) {
+            for (lines, runs) in lines.iter().zip(runs.chunks_exact_mut(2 * width)) {
                 let mut quads = [[0; 64]; 16];
                 isa.transpose_quads(lines, &mut quads);
-                runs[0].codes.copy_from_slice(&quads[..8]);
-                runs[1].codes.copy_from_slice(&quads[8..]);
+                place(isa, &quads, runs);
             }
         }
     }
@@ -122,7 +122,8 @@ impl Op for MatMul<'_> {
         let Self { unpacker, weights, x, out: mut rest, panel } = self;
         let panel = &mut panel[..panel_runs(weights.columns)];
         let stride = chunks(weights.columns);
-        let runs = panel.len() / PANELS;
+        let runs = weights.columns.div_ceil(64) * 2 * width::<I>(range::<I>());
+        let (panel, words) = panel.split_at_mut(PANELS * runs);
         for first in (0..weights.rows).step_by(PANELS * ROWS) {
             let rows = (PANELS * ROWS).min(weights.rows - first);
             let panels = &mut panel[..rows.div_ceil(ROWS) * runs];
@@ -131,12 +132,10 @@ impl Op for MatMul<'_> {
             }
             let (out, others) = rest.split_columns(rows);
             rest = others;
-            let panels = &*panels;
+            let operands = Operands { panels, runs, x, stride, words, zero: 0, out };
             match range::<I>() {
-                CodeRange::Signed => {
-                    isa.call(Tiles::<16, true, true, false> { panels, runs, x, stride, out });
-                }
-                _ => isa.call(Tiles::<16, true, false, false> { panels, runs, x, stride, out }),
+                CodeRange::Signed => isa.call(Tiles::<16, true, true, false>(operands)),
+                _ => isa.call(Tiles::<16, true, false, false>(operands)),
             }
         }
     }

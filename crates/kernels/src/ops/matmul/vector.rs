@@ -37,7 +37,7 @@ impl<I: Isa> Factors<I> {
     pub(super) fn new<Q: Quant>(isa: I, x: &QuantizedChunk) -> Self {
         let minus_zero = isa.splat(-f32::from(bias_and_zero::<I, Q>().1));
         if Q::GROUP == 16 {
-            let sum = isa.load_f32(&x.half_sum);
+            let sum = x.half_sums(isa);
             Self { scale: isa.load_doubled(&x.scale), offset: sum, zero: isa.mul(sum, minus_zero) }
         } else {
             let zero = isa.mul(isa.load_even(&x.sum), minus_zero);
