@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use crate::setup::{self, AARCH64};
-use crate::shell::{Result, Run, cargo, step};
+use crate::shell::{Result, Run, cargo, find, step};
+
+/// Runs a WASI module in Node; as seen from a crate's folder, where cargo runs tests.
+const WASI_RUNNER: &str = "node --no-warnings ../../xtask/src/wasi.mjs";
 
 pub(crate) fn run() -> Result {
     let mut skipped = Vec::new();
@@ -45,6 +48,20 @@ pub(crate) fn run() -> Result {
             })?,
             Err(reason) => skipped.push(format!("kernels on 64-bit Arm: {reason}")),
         }
+    }
+
+    match find("node") {
+        Some(_) => step("kernels in WebAssembly", || {
+            setup::rust_targets()?;
+            for features in ["+simd128", "+simd128,+relaxed-simd"] {
+                cargo("test --quiet --package firecrest-kernels --tests --target wasm32-wasip1")
+                    .env("CARGO_TARGET_WASM32_WASIP1_RUNNER", WASI_RUNNER)
+                    .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", format!("-C target-feature={features}"))
+                    .run()?;
+            }
+            Ok(())
+        })?,
+        None => skipped.push("kernels in WebAssembly: there is no node".to_owned()),
     }
 
     eprintln!("\nall tests passed");
