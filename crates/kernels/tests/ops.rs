@@ -373,6 +373,7 @@ fn reference_attention(
 #[test]
 fn attention() {
     let mut random = Random::new(5);
+    let mut panels = vec![AttentionPanels::ZERO; 1].remove(0);
     for (head_dim, first, tokens, group, window, soft_cap, slope, causal) in [
         (64, 0, 1, 1, None, None, 0.0, true),
         (64, 0, 37, 1, None, None, 0.0, true),
@@ -388,6 +389,8 @@ fn attention() {
         (64, 130, 1, 3, None, None, 0.0, true),
         (64, 70, 1, 7, Some(60), None, 0.0, true),
         (32, 60, 3, 4, Some(40), None, 0.0, true),
+        (48, 3, 530, 1, None, None, 0.0, true),
+        (32, 40, 150, 1, Some(70), None, 0.0, true),
     ] {
         let positions = first + tokens;
         let score = Score { scale: 1.0 / (head_dim as f32).sqrt(), soft_cap, window, causal, slope };
@@ -420,11 +423,20 @@ fn attention() {
                 let mut scratch = vec![[f32::NAN; 16]; attention_lines(head_dim)];
                 let view = MatrixMut::new(&mut out, head_dim);
                 attend(isa, &q, head_dim, cache, pages, first, group, score, view, &mut scratch);
-                for (i, (got, want)) in out.iter().zip(&want).enumerate() {
-                    assert!(
-                        (f64::from(*got) - want).abs() < tolerance,
-                        "{isa} head {head_dim}, {first} + {tokens}, window {window:?}, value {i}: {got}, not {want}"
-                    );
+                let check = |out: &[f32], tolerance: f64, how: &str| {
+                    for (i, (got, want)) in out.iter().zip(&want).enumerate() {
+                        assert!(
+                            (f64::from(*got) - want).abs() < tolerance,
+                            "{isa}{how} head {head_dim}, {first} + {tokens}, window {window:?}, value {i}: {got}, not {want}"
+                        );
+                    }
+                };
+                check(&out, tolerance, "");
+                if group == 1 && attends_in_i16(isa, 1000, head_dim) {
+                    out.fill(f32::NAN);
+                    let view = MatrixMut::new(&mut out, head_dim);
+                    attend_i16(isa, &q, head_dim, cache, pages, first, score, view, &mut panels);
+                    check(&out, tolerance + 5e-4, " in 16 bits,");
                 }
                 let mut key = vec![0.0; head_dim];
                 load_key(isa, cache, place(positions - 1), &mut key);

@@ -152,14 +152,14 @@ fn step<I: Isa>(isa: I, activation: Activation, x: &mut [f32; 16], up: Option<&[
     isa.store_f32(if let Some(up) = up { isa.mul(y, isa.load_f32(up)) } else { y }, x);
 }
 
-/// `x[i] = e^(x[i] - shift)`; returns the sum.
+/// `x[i] = e^(x[i] - shift)`; returns the sum of each lane.
 #[inline(always)]
-pub(super) fn exp_sum<I: Isa>(isa: I, x: &mut [[f32; 16]], shift: f32) -> f32 {
+pub(super) fn exp_lanes<I: Isa>(isa: I, x: &mut [[f32; 16]], shift: f32) -> I::F32 {
     let mut sum = isa.splat(0.0);
     for line in x {
         let y = exp(isa, isa.sub(isa.load_f32(line), isa.splat(shift)));
         isa.store_f32(y, line);
         sum = isa.add(sum, y);
     }
-    isa.sum(sum)
+    sum
 }

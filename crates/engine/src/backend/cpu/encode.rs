@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use firecrest_kernels::ops::{
-    self, HeadCache, HeadCacheMut, HeadShape, Lines, LinesMut, MatrixMut, RopeLayout, Score, attention_lines,
+    self, HeadCache, HeadCacheMut, HeadShape, Lines, LinesMut, MatrixMut, RopeLayout, Score,
 };
 
 use super::{Buffer, Cpu, Matrix, Turns};
@@ -66,7 +66,7 @@ impl Cpu {
         [q, k, v]: [&mut Buffer; 3],
         out: &mut Buffer,
     ) {
-        let isa = self.isa;
+        let (isa, exact) = (self.isa, self.is_exact());
         let SequenceAttention { heads, head_dim, scale, rope } = attention;
         let width = heads * head_dim;
         if let Some((layout, turns)) = rope {
@@ -109,10 +109,9 @@ impl Cpu {
                     let head = LinesMut { keys, values, key_scales: &mut [], value_scales: &mut [] };
                     ops::store_kv(isa, HeadCacheMut::F32(head), position, key, value);
                 }
-                worker.lines.resize(attention_lines(head_dim).max(worker.lines.len()), [0.0; 16]);
                 let head = HeadCache::F32(Lines { keys, values, key_scales: &[], value_scales: &[] });
                 let q = &q[rows.start * width + columns.start..];
-                ops::attend(isa, q, width, head, None, 0, 1, score, out, &mut worker.lines);
+                worker.attention.attend(isa, exact, (q, width), head, None, 0, 1, score, out);
             },
         );
     }

@@ -2,13 +2,15 @@
 //! queries and [`SPAN`] keys at a time, never as a matrix.
 
 mod cache;
+mod fixed;
 
 pub use cache::{
     HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, load_key, move_values, store_key, store_kv,
 };
+pub use fixed::{AttentionPanels, attend_i16, attends_in_i16};
 
 use super::MatrixMut;
-use super::activation::exp_sum;
+use super::activation::exp_lanes;
 use super::math::exp;
 use crate::isa::{Isa, IsaKind, LANES, Op, unrolled};
 use cache::{Element, GROUP};
@@ -195,11 +197,7 @@ impl<T: Element> Attend<'_, T> {
                 let weights = &mut weights[i][..blocks];
                 let query = position(t + i);
                 mask(weights, span, if self.score.causal { query } else { end }, query, self.score.window);
-                let mut line = isa.load_f32(&weights[0]);
-                for other in &weights[1..] {
-                    line = isa.max(isa.load_f32(other), line);
-                }
-                let new = isa.max_lane(line);
+                let new = isa.max_lane(largest_lanes(isa, weights));
                 if new > largest[i] {
                     // What was summed so far was relative to a smaller maximum.
                     let shrink = exp(isa, isa.splat(largest[i] - new));
@@ -212,7 +210,7 @@ impl<T: Element> Attend<'_, T> {
                 if largest[i] == f32::NEG_INFINITY {
                     weights.fill([0.0; LANES]);
                 } else {
-                    total[i] += exp_sum(isa, weights, largest[i]);
+                    total[i] += isa.sum(exp_lanes(isa, weights, largest[i]));
                 }
             }
             let positions = at..at + len;
@@ -272,18 +270,33 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
     }
     for i in 0..Q {
         for b in 0..K {
-            let mut s = isa.mul(sums[i][b], isa.splat(score.scale));
-            if let Some(cap) = score.soft_cap {
-                s = isa.mul(isa.splat(cap), tanh(isa, isa.mul(s, isa.splat(1.0 / cap))));
-            }
-            if score.slope != 0.0 {
-                let position =
-                    isa.add(isa.splat((span + (block + b) * LANES) as f32), isa.load_f32(&LANE_INDEX));
-                s = isa.mul_add(position, isa.splat(score.slope), s);
-            }
-            isa.store_f32(s, &mut out[i][block + b]);
+            let s = isa.mul(sums[i][b], isa.splat(score.scale));
+            isa.store_f32(cap_and_slope(isa, s, score, span + (block + b) * LANES), &mut out[i][block + b]);
         }
     }
+}
+
+/// The scores of 16 keys, the first at `position`, from scaled products.
+#[inline(always)]
+fn cap_and_slope<I: Isa>(isa: I, mut s: I::F32, score: Score, position: usize) -> I::F32 {
+    if let Some(cap) = score.soft_cap {
+        s = isa.mul(isa.splat(cap), tanh(isa, isa.mul(s, isa.splat(1.0 / cap))));
+    }
+    if score.slope != 0.0 {
+        let positions = isa.add(isa.splat(position as f32), isa.load_f32(&LANE_INDEX));
+        s = isa.mul_add(positions, isa.splat(score.slope), s);
+    }
+    s
+}
+
+/// The largest score of each lane.
+#[inline(always)]
+fn largest_lanes<I: Isa>(isa: I, scores: &[[f32; LANES]]) -> I::F32 {
+    let mut line = isa.load_f32(&scores[0]);
+    for other in &scores[1..] {
+        line = isa.max(isa.load_f32(other), line);
+    }
+    line
 }
 
 /// Adds the products of some dimensions of `Q` queries with `K` blocks of 16 keys.

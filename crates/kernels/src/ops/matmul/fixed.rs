@@ -5,14 +5,14 @@
 //! sum of products then leaves 32 bits, so that they are exact, in whatever order.
 
 use super::Weights;
-use super::tiles::{BLOCK, FloatPanel, MatMul, Numbers, ROWS};
+use super::tiles::{BLOCK, FLOAT_PANELS, FloatPanel, MatMul, Numbers, Panel, ROWS};
 use crate::format::{CHUNK, Format, floats, widen};
 use crate::isa::{Isa, IsaKind, Op};
 use crate::ops::math::sqrt;
 use crate::ops::{MatrixMut, chunks};
 
 /// Of the integers of a chunk; rounding adds 8 at the most. Those of two chunks make a sum of 2^30 then.
-const NORM: f32 = 32_000.0;
+pub(in crate::ops) const NORM: f32 = 32_000.0;
 
 /// [`CHUNK`] activations of one token: 16-bit integers, and their scale.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ impl Quantize<'_> {
 /// Rounds `R` times `len` lines of 16 numbers, of which `line(r, i)` has one, and hands them to `write(r, i, integers)`;
 /// returns the scales. `len` is at most [`CHUNK`] / 16.
 #[inline(always)]
-fn round<I: Isa, const R: usize>(
+pub(in crate::ops) fn round<I: Isa, const R: usize>(
     isa: I,
     len: usize,
     line: impl Fn(usize, usize) -> [f32; 16],
@@ -103,26 +103,84 @@ fn round<I: Isa, const R: usize>(
     }
     let (mut scales, mut factors) = ([0.0; R], [isa.splat(0.0); R]);
     for r in 0..R {
-        let mut norm = sqrt(isa.sum(squares[r]));
-        if !(1e-15..1e18).contains(&norm) {
-            norm = bound(&mut (0..len).map(|i| line(r, i)));
-        }
-        scales[r] = norm / NORM;
-        factors[r] = isa.splat(if norm > 0.0 { NORM / norm } else { 0.0 });
+        let factor;
+        (scales[r], factor) = scale(isa.sum(squares[r]), || bound(&mut (0..len).map(|i| line(r, i))));
+        factors[r] = isa.splat(factor);
     }
     for i in 0..len {
         for r in 0..R {
-            let mut words = [0; 16];
-            isa.store_i16(isa.mul(isa.load_f32(&line(r, i)), factors[r]), &mut words);
             let mut pairs = [[0; 4]; 8];
-            for (bytes, pair) in pairs.iter_mut().zip(words.as_chunks::<2>().0) {
-                let ([a, b], [c, d]) = (pair[0].to_le_bytes(), pair[1].to_le_bytes());
-                *bytes = [a, b, c, d];
-            }
+            store_pairs(isa, isa.mul(isa.load_f32(&line(r, i)), factors[r]), &mut pairs);
             write(r, i, pairs);
         }
     }
     scales
+}
+
+/// Rounds lines of 16 numbers, at most [`CHUNK`], such that each lane has a scale, and returns the scales. Two lines become
+/// one of `out`, with pairs of integers.
+pub(in crate::ops) struct RoundLanes<'a> {
+    pub(in crate::ops) x: &'a [[f32; 16]],
+    pub(in crate::ops) out: &'a mut [[u8; 64]],
+}
+
+impl Op for RoundLanes<'_> {
+    type Output = [f32; 16];
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> [f32; 16] {
+        let Self { x, out } = self;
+        let mut squares = isa.splat(0.0);
+        for line in x {
+            let x = isa.load_f32(line);
+            squares = isa.mul_add(x, x, squares);
+        }
+        let (mut scales, mut factors) = ([0.0; 16], [0.0; 16]);
+        isa.store_f32(squares, &mut scales);
+        for (lane, (square, factor)) in scales.iter_mut().zip(&mut factors).enumerate() {
+            (*square, *factor) = scale(*square, || bound(&mut x.iter().map(|line| [line[lane]; 16])));
+        }
+        let factors = isa.load_f32(&factors);
+        let (pairs, rest) = x.as_chunks::<2>();
+        let last = rest.first().map(|line| [*line, [0.0; 16]]);
+        for (lines, out) in pairs.iter().chain(&last).zip(out) {
+            let mut words = [[0; 16]; 2];
+            for (line, words) in lines.iter().zip(&mut words) {
+                isa.store_i16(isa.mul(isa.load_f32(line), factors), words);
+            }
+            for (lane, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *out = pair([words[0][lane], words[1][lane]]);
+            }
+        }
+        scales
+    }
+}
+
+/// The scale of numbers whose squares have this sum, and what they are multiplied with; where that is out of range, those of
+/// a `bound` of their norm.
+#[inline(always)]
+fn scale(squares: f32, bound: impl FnOnce() -> f32) -> (f32, f32) {
+    let mut norm = sqrt(squares);
+    if !(1e-15..1e18).contains(&norm) {
+        norm = bound();
+    }
+    (norm / NORM, if norm > 0.0 { NORM / norm } else { 0.0 })
+}
+
+/// Rounds to integers, which lanes do not leave.
+#[inline(always)]
+pub(in crate::ops) fn store_pairs<I: Isa>(isa: I, v: I::F32, to: &mut [[u8; 4]; 8]) {
+    let mut words = [0; 16];
+    isa.store_i16(v, &mut words);
+    for (bytes, words) in to.iter_mut().zip(words.as_chunks::<2>().0) {
+        *bytes = pair(*words);
+    }
+}
+
+#[inline(always)]
+fn pair([a, b]: [i16; 2]) -> [u8; 4] {
+    let ([a, b], [c, d]) = (a.to_le_bytes(), b.to_le_bytes());
+    [a, b, c, d]
 }
 
 /// What the norm of at most [`CHUNK`] numbers does not exceed, where their squares leave the range of floats: 0 if they are
@@ -181,6 +239,41 @@ impl Op for Product<'_> {
             let Self { weights, x, out, panels } = self;
             MatMul { weights, x: Fixed(x), out, panels }.eval(isa);
         }
+    }
+}
+
+/// Numbers of a token that share a scale, at most [`CHUNK`], in pairs. Rows follow one another by more than a power of two,
+/// lest they compete for places in the cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(in crate::ops) struct PairsRow(pub(in crate::ops) [[u8; 4]; CHUNK / 2 + 16]);
+
+impl PairsRow {
+    /// All zero.
+    pub(in crate::ops) const ZERO: Self = Self([[0; 4]; CHUNK / 2 + 16]);
+}
+
+/// The products of tokens with panels for the columns from `column` on of `out`, [`FLOAT_PANELS`] or as many as it has. What
+/// stands there is added to, but at the `start`.
+pub(in crate::ops) struct PairsProduct<'a> {
+    pub(in crate::ops) panels: &'a [Panel<'a>; FLOAT_PANELS],
+    /// Each of `len` pairs.
+    pub(in crate::ops) x: &'a [PairsRow],
+    pub(in crate::ops) len: usize,
+    pub(in crate::ops) scales: &'a [f32],
+    pub(in crate::ops) start: bool,
+    pub(in crate::ops) out: MatrixMut<'a>,
+    pub(in crate::ops) column: usize,
+}
+
+impl Op for PairsProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self { panels, x, len, scales, start, mut out, column } = self;
+        let x = |t: usize| (&x[t].0[..len], scales[t]);
+        MatMul::<Fixed>::all(isa, panels, None, x, start, &mut out, column);
     }
 }
 

@@ -20,7 +20,9 @@ use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
 pub use fixed::{I16Chunk, matmul_i16, prefers_i16, quantize_i16};
+pub(super) use fixed::{NORM, PairsProduct, PairsRow, RoundLanes, round, store_pairs};
 pub use panel::PanelRun;
+pub(super) use tiles::Panel;
 pub use tiles::{FLOAT_PANELS, FloatPanel};
 
 /// Rows of one weight matrix, as they lie in the file.

@@ -31,6 +31,18 @@ pub struct FloatPanel {
 impl FloatPanel {
     /// All zero.
     pub const ZERO: Self = Self { lines: [[0; 64]; BLOCK], scales: [0.0; ROWS] };
+
+    #[inline(always)]
+    fn view(&self) -> Panel<'_> {
+        Panel { lines: &self.lines, scales: &self.scales }
+    }
+}
+
+/// What a [`FloatPanel`] holds, as long as it may be.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Panel<'a> {
+    pub(in crate::ops) lines: &'a [[u8; 64]],
+    pub(in crate::ops) scales: &'a [f32; ROWS],
 }
 
 /// The tokens of a product, and the numbers that they are multiplied in.
@@ -77,7 +89,7 @@ pub(super) struct MatMul<'a, N> {
 
 /// Rows of a panel that will be packed next, and the place of its columns in their bytes.
 #[derive(Clone)]
-struct Ahead<'a> {
+pub(super) struct Ahead<'a> {
     weights: Weights<'a>,
     first: usize,
     bytes: core::ops::Range<usize>,
@@ -89,7 +101,7 @@ impl<N: Numbers> MatMul<'_, N> {
     #[inline(always)]
     fn tile<I: Isa, const T: usize, const P: usize>(
         isa: I,
-        panels: &[FloatPanel; P],
+        panels: &[Panel<'_>; P],
         ahead: Option<&Ahead<'_>>,
         x: [(&[N::Number], f32); T],
         start: bool,
@@ -130,7 +142,7 @@ impl<N: Numbers> MatMul<'_, N> {
             let out = &mut out.row_mut(t).as_chunks_mut().0[..P];
             let scale = isa.splat(x[t].1);
             for p in 0..P {
-                let scale = isa.mul(isa.load_f32(&panels[p].scales), scale);
+                let scale = isa.mul(isa.load_f32(panels[p].scales), scale);
                 let before = if start { isa.splat(0.0) } else { isa.load_f32(&out[p]) };
                 isa.store_f32(isa.mul_add(N::to_f32(isa, acc[t][p]), scale, before), &mut out[p]);
             }
@@ -141,7 +153,7 @@ impl<N: Numbers> MatMul<'_, N> {
     #[inline(always)]
     fn tile_of<I: Isa, const T: usize, const P: usize>(
         isa: I,
-        panels: &[FloatPanel; P],
+        panels: &[Panel<'_>; P],
         ahead: Option<&Ahead<'_>>,
         x: [(&[N::Number], f32); T],
         start: bool,
@@ -169,12 +181,35 @@ impl<N: Numbers> MatMul<'_, N> {
         }
     }
 
+    /// The products of all tokens, of which `x` gives the columns, with panels for the columns from `column` on of `out`;
+    /// what stands there is added to, but at the `start`.
+    #[inline(always)]
+    pub(super) fn all<'x, I: Isa>(
+        isa: I,
+        panels: &[Panel<'_>; FLOAT_PANELS],
+        ahead: Option<&Ahead<'_>>,
+        x: impl Fn(usize) -> (&'x [N::Number], f32),
+        start: bool,
+        out: &mut MatrixMut<'_>,
+        column: usize,
+    ) where
+        N::Number: 'x,
+    {
+        match I::TOKENS {
+            1 => Self::tiles::<I, 1, 1>(isa, panels, ahead, x, start, out, column),
+            2 => Self::tiles::<I, 2, 1>(isa, panels, ahead, x, start, out, column),
+            4 => Self::tiles::<I, 4, 1>(isa, panels, ahead, x, start, out, column),
+            // There are 32 registers: a number of the input is loaded once for both panels.
+            _ => Self::tiles::<I, 12, 2>(isa, panels, ahead, x, start, out, column),
+        }
+    }
+
     /// `P` panels at a time, times all tokens, of which `x` gives the columns: `T` at a time, then 4, then each.
     #[inline(always)]
     fn tiles<'x, I: Isa, const T: usize, const P: usize>(
         isa: I,
-        panels: &[FloatPanel; FLOAT_PANELS],
-        ahead: &Ahead<'_>,
+        panels: &[Panel<'_>; FLOAT_PANELS],
+        ahead: Option<&Ahead<'_>>,
         x: impl Fn(usize) -> (&'x [N::Number], f32),
         start: bool,
         out: &mut MatrixMut<'_>,
@@ -188,7 +223,8 @@ impl<N: Numbers> MatMul<'_, N> {
         let columns = (column..).step_by(P * ROWS);
         // The first tokens ask for what comes next.
         let ahead = |group: usize, t: usize| {
-            (t == 0).then(|| Ahead { first: ahead.first + group * P * ROWS, ..ahead.clone() })
+            let ahead = ahead.filter(|_| t == 0)?;
+            Some(Ahead { first: ahead.first + group * P * ROWS, ..ahead.clone() })
         };
         let mut t = 0;
         while t + T <= tokens {
@@ -259,7 +295,7 @@ impl<N: Numbers> Op for MatMul<'_, N> {
                 for (panel, first) in panels.iter_mut().zip((first..weights.rows).step_by(ROWS)) {
                     Self::pack(isa, weights, first, at, len, &mut scratch, panel);
                 }
-                let (panels, out, start) = (&*panels, &mut out, at == 0);
+                let (panels, out, start) = (panels.each_ref().map(FloatPanel::view), &mut out, at == 0);
                 let (next_first, next_at) = match FLOAT_PANELS * ROWS * weights.row_bytes {
                     // Where they fit the second cache, the same columns of the next rows: they take as long as these.
                     ..=WAITING => (first + FLOAT_PANELS * ROWS, at),
@@ -270,13 +306,7 @@ impl<N: Numbers> Op for MatMul<'_, N> {
                 let bytes = place(next_at)..place((next_at + BLOCK).min(columns));
                 let ahead = &Ahead { weights, first: next_first, bytes };
                 let x = |t: usize| x.block(columns, t, at, len);
-                match I::TOKENS {
-                    1 => Self::tiles::<I, 1, 1>(isa, panels, ahead, x, start, out, first),
-                    2 => Self::tiles::<I, 2, 1>(isa, panels, ahead, x, start, out, first),
-                    4 => Self::tiles::<I, 4, 1>(isa, panels, ahead, x, start, out, first),
-                    // There are 32 registers: a number of the input is loaded once for both panels.
-                    _ => Self::tiles::<I, 12, 2>(isa, panels, ahead, x, start, out, first),
-                }
+                Self::all(isa, &panels, Some(ahead), x, start, out, first);
             }
         }
     }
