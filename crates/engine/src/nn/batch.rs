@@ -130,21 +130,22 @@ impl BatchDecoder {
         self.last.clear();
         let mut left: BTreeMap<_, _> = batch.iter().copied().collect();
         while !left.is_empty() {
-            let (mut spans, mut ends, mut tokens) = (Vec::new(), Vec::new(), 0);
+            let (mut spans, mut ends, mut tokens) = (Vec::new(), 0, 0);
             for (id, member) in &mut self.members {
                 let Some(rest) = left.get_mut(id).filter(|_| tokens < self.network.block) else { continue };
                 let (now, later) = rest.split_at(rest.len().min(self.network.block - tokens));
                 *rest = later;
                 tokens += now.len();
-                if later.is_empty() {
-                    member.logits = Some((self.submitted, self.last.tokens() + ends.len()));
-                    ends.push(tokens - 1);
+                let is_end = later.is_empty();
+                if is_end {
+                    member.logits = Some((self.submitted, self.last.tokens() + ends));
+                    ends += 1;
                 }
-                spans.push(member.sequence.span(now));
+                spans.push(member.sequence.span(now, usize::from(is_end)));
             }
             left.retain(|_, rest| !rest.is_empty());
             pass::layers(&mut self.network, &mut spans, None, None);
-            self.last.append(&self.network.buffers.x, ends.into_iter());
+            self.last.append(&self.network.buffers.x, 0..ends);
         }
         std::mem::swap(&mut self.last, &mut self.network.buffers.x);
         pass::logits(&mut self.network, None);

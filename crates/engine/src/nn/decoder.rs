@@ -178,7 +178,7 @@ impl Decoder {
         self.check(tokens)?;
         let mut normed = vec![0.0; self.network.spec.dim];
         for block in tokens.chunks(LOGIT_BLOCK) {
-            self.pass_observed(block, Some(observer));
+            self.pass_observed(block, block.len(), Some(observer));
             for x in self.network.buffers.x.read().chunks_exact(self.network.spec.dim) {
                 self.network.weights.output_norm.apply(self.network.cpu.isa(), x, &mut normed);
                 each(&normed);
@@ -229,7 +229,7 @@ impl Decoder {
         }
         for block in tokens.chunks(self.network.block.min(LOGIT_BLOCK)) {
             let first = self.sequence.len();
-            self.pass(block);
+            self.pass(block, block.len());
             self.project_logits();
             for (t, logits) in
                 self.network.buffers.logits.read().chunks_exact(self.network.spec.vocab).enumerate()
@@ -248,7 +248,7 @@ impl Decoder {
         self.check(tokens)?;
         self.has_logits = false;
         for block in tokens.chunks(self.network.block) {
-            self.pass(block);
+            self.pass(block, block.len());
             self.network.cpu.norm_groups(&self.network.weights.output_norm, &mut self.network.buffers.x);
             out.extend_from_slice(self.network.buffers.x.read());
         }
@@ -291,18 +291,18 @@ impl Decoder {
         self.network.check(&self.sequence, tokens)
     }
 
-    /// All layers for some tokens; leaves the residual stream in `buffers.x`.
-    fn pass(&mut self, tokens: &[u32]) {
-        self.pass_observed(tokens, None);
+    /// All layers for some tokens; leaves the residual streams of the last `outputs` in `buffers.x`.
+    fn pass(&mut self, tokens: &[u32], outputs: usize) {
+        self.pass_observed(tokens, outputs, None);
     }
 
-    fn pass_observed(&mut self, tokens: &[u32], observer: Option<&mut Observer<'_>>) {
+    fn pass_observed(&mut self, tokens: &[u32], outputs: usize, observer: Option<&mut Observer<'_>>) {
         let Self { network, sequence, sparse, .. } = self;
         let single = tokens.len() == 1;
         let narrowed = sparse.as_mut().and_then(|sparse| sparse.begin(single).then_some(sparse));
         let found = sequence.reserve(&mut network.kv, tokens.len());
         assert!(found, "the cache has room for what `check` lets pass");
-        let bytes = pass::layers(network, &mut [sequence.span(tokens)], narrowed, observer);
+        let bytes = pass::layers(network, &mut [sequence.span(tokens, outputs)], narrowed, observer);
         if let Some(sparse) = sparse.as_mut().filter(|_| single) {
             sparse.end();
         }
@@ -337,10 +337,10 @@ impl LanguageModel for Decoder {
 
     fn submit(&mut self, tokens: &[u32]) -> Result<(), ForwardError> {
         self.check(tokens)?;
-        for block in tokens.chunks(self.network.block) {
-            self.pass(block);
+        let mut blocks = tokens.chunks(self.network.block).peekable();
+        while let Some(block) = blocks.next() {
+            self.pass(block, usize::from(blocks.peek().is_none()));
         }
-        self.network.keep_last();
         self.project_logits();
         self.has_logits = true;
         Ok(())

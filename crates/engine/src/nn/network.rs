@@ -47,6 +47,8 @@ pub(super) struct Span<'a> {
     pub(super) conv: &'a mut Arc<ConvCaches>,
     first: usize,
     pub(super) tokens: &'a [u32],
+    /// How many of the last tokens the pass is made for; of the others only keys and values are.
+    pub(super) outputs: usize,
 }
 
 impl Span<'_> {
@@ -58,6 +60,12 @@ impl Span<'_> {
 impl<'a> Span<'a> {
     pub(super) fn rows(&self) -> Rows<'a> {
         Rows { pages: self.pages, first: self.first, tokens: self.tokens.len() }
+    }
+
+    /// Those of [`Span::rows`] that the pass is made for, where there are any.
+    pub(super) fn outputs(&self) -> Option<Rows<'a>> {
+        let skipped = self.tokens.len() - self.outputs;
+        (self.outputs > 0).then(|| Rows { first: self.first + skipped, tokens: self.outputs, ..self.rows() })
     }
 }
 
@@ -106,12 +114,6 @@ impl Network {
             return Err(ForwardError::ContextFull { capacity: self.capacity, requested });
         }
         Ok(())
-    }
-
-    /// Drops all but the last token of `buffers.x`, whose logits are asked for.
-    pub(super) fn keep_last(&mut self) {
-        let x = &mut self.buffers.x;
-        x.keep_from(x.tokens() - 1);
     }
 }
 
@@ -178,11 +180,11 @@ impl Sequence {
         kv.truncate(&mut self.pages, 0);
     }
 
-    /// The next tokens, which count as kept from now on; there is room for them.
-    pub(super) fn span<'a>(&'a mut self, tokens: &'a [u32]) -> Span<'a> {
+    /// The next tokens, which count as kept from now on; there is room for them. The pass is made for the last `outputs`.
+    pub(super) fn span<'a>(&'a mut self, tokens: &'a [u32], outputs: usize) -> Span<'a> {
         let first = self.len;
         self.len += tokens.len();
-        Span { pages: &self.pages, conv: &mut self.conv, first, tokens }
+        Span { pages: &self.pages, conv: &mut self.conv, first, tokens, outputs }
     }
 
     /// Another sequence with the same tokens. What is kept of them is shared until one of the two writes.

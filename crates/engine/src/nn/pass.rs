@@ -40,10 +40,36 @@ struct Pass<'a> {
     kv: &'a mut KvCache,
     /// For each of `rows`.
     conv: Vec<&'a mut Arc<ConvCaches>>,
+    /// The tokens that the last layer goes on with behind its keys and values, where those are not all.
+    outputs: Option<Outputs<'a>>,
 }
 
-/// All layers for the tokens of `spans`, whose positions are reserved; leaves their residual streams, one span's after
-/// another's, in the network's buffers. Returns how many bytes of matrices it read in layers.
+/// Some tokens of a pass.
+struct Outputs<'a> {
+    layer: usize,
+    /// Which of all.
+    tokens: Vec<usize>,
+    rows: Vec<Rows<'a>>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Those of the last of `layers`; `None` where that is all of `spans`.
+    fn new(spans: &[Span<'a>], layers: usize) -> Option<Self> {
+        if spans.iter().all(|span| span.outputs == span.tokens.len()) {
+            return None;
+        }
+        let mut tokens = Vec::new();
+        let mut end = 0;
+        for span in spans {
+            end += span.tokens.len();
+            tokens.extend(end - span.outputs..end);
+        }
+        Some(Self { layer: layers - 1, tokens, rows: spans.iter().filter_map(Span::outputs).collect() })
+    }
+}
+
+/// All layers for the tokens of `spans`, whose positions are reserved; leaves the residual streams of their outputs, one
+/// span's after another's, in the network's buffers. Returns how many bytes of matrices it read in layers.
 ///
 /// Products and norms see one matrix of all tokens. What depends on a token's position or past, that is position
 /// embeddings, ropes, attention and convolutions, knows the spans.
@@ -60,16 +86,20 @@ pub(super) fn layers(
         rope.turns(spans.iter().flat_map(Span::positions), turns);
     }
     let rows: Vec<_> = spans.iter().map(Span::rows).collect();
+    let outputs = Outputs::new(spans, spec.layers.len());
     let conv = spans.iter_mut().map(|span| &mut *span.conv).collect();
-    let mut pass = Pass { ropes, rows: &rows, kv, conv };
+    let mut pass = Pass { ropes, rows: &rows, kv, conv, outputs };
     let mut bytes = 0;
     for (i, (layer, weights)) in spec.layers.iter().zip(&weights.layers).enumerate() {
+        mix(layer, weights, cpu, &mut pass, i, buffers);
+        if buffers.x.tokens() == 0 {
+            break;
+        }
         if let (FfnSpec::Experts(spec), FfnWeights::Experts(experts)) = (&layer.ffn, &weights.ffn)
             && spec.router_input == RouterInput::Layer
         {
             route(spec, experts, None, cpu, buffers);
         }
-        mix(layer, weights, cpu, &mut pass, i, buffers);
         finish(layer, weights.mixer_post_norm.as_ref(), cpu, buffers);
         match layer.residual {
             Residual::Sequential => cpu.add(&mut buffers.x, &buffers.delta),
@@ -138,7 +168,7 @@ fn finish(layer: &LayerSpec, norm: Option<&Norm>, cpu: &mut Cpu, buffers: &mut B
     }
 }
 
-/// `delta = mixer(norm(x))`.
+/// `delta = mixer(norm(x))`. Drops those tokens of `x` that the pass does not go on with.
 fn mix(
     layer: &LayerSpec,
     weights: &LayerWeights,
@@ -160,13 +190,19 @@ fn mix(
                 Some((cache, rows.first, rows.tokens))
             });
             cpu.short_conv(hidden, taps, caches, mixed);
+            if let Some(outputs) = pass.outputs.as_ref().filter(|outputs| outputs.layer == index) {
+                [&mut *x, &mut *mixed].into_iter().for_each(|buffer| buffer.keep(&outputs.tokens));
+                if outputs.tokens.is_empty() {
+                    return;
+                }
+            }
             cpu.project(Input { x: mixed, norm: None }, &mut [output.onto(delta)]);
         }
         _ => unreachable!("weights are made by the spec"),
     }
 }
 
-/// `delta = output(attend(q(norm(x)), k(norm(x)), v(norm(x))))`.
+/// `delta = output(attend(q(norm(x)), k(norm(x)), v(norm(x))))`. Drops those tokens of `x` that the pass does not go on with.
 fn attention(
     spec: &AttentionSpec,
     weights: &AttentionWeights,
@@ -177,25 +213,48 @@ fn attention(
     buffers: &mut Buffers,
 ) {
     let Buffers { x, delta, q, k, v, mixed, turns, .. } = buffers;
-    cpu.project(Input { x, norm }, &mut [weights.q.onto(q), weights.k.onto(k), weights.v.onto(v)]);
-    if let Some(limit) = spec.clamp {
-        [&mut *q, k, v].into_iter().for_each(|x| cpu.clamp(x, limit));
+    let Pass { ropes, rows, kv, outputs, .. } = pass;
+    let outputs = outputs.as_ref().filter(|outputs| outputs.layer == index);
+    let input = Input { x, norm };
+    let (key, value) = (weights.k.onto(k), weights.v.onto(v));
+    match outputs {
+        None => cpu.project(input, &mut [weights.q.onto(q), key, value]),
+        Some(_) => cpu.project(input, &mut [key, value]),
     }
+    let limit = |cpu: &mut Cpu, x: &mut Buffer| spec.clamp.iter().for_each(|&limit| cpu.clamp(x, limit));
+    limit(cpu, k);
+    limit(cpu, v);
+    if let Some(norm) = &weights.k_norm {
+        cpu.norm_groups(norm, k);
+    }
+    if let Some(rope) = spec.rope {
+        cpu.rotate((ropes[rope].layout, &turns[rope]), spec.head_dim, k);
+    }
+    cpu.remember([k, v], kv, index, rows);
+    if let Some(outputs) = outputs {
+        x.keep(&outputs.tokens);
+        turns.iter_mut().for_each(|turns| turns.keep(&outputs.tokens));
+        if outputs.rows.is_empty() {
+            return;
+        }
+        cpu.project(Input { x, norm }, &mut [weights.q.onto(q)]);
+    }
+    limit(cpu, q);
     if let Some(norm) = &weights.q_norm {
         cpu.norm_groups(norm, q);
     }
-    if let Some(norm) = &weights.k_norm {
-        cpu.norm_groups(norm, k);
+    if let Some(rope) = spec.rope {
+        cpu.rotate((ropes[rope].layout, &turns[rope]), spec.head_dim, q);
     }
     let attention = Attention {
         heads: spec.heads,
         scale: spec.scale,
         soft_cap: spec.soft_cap,
         window: spec.window,
-        rope: spec.rope.map(|rope| (pass.ropes[rope].layout, &turns[rope])),
         slopes: weights.slopes.as_deref(),
     };
-    cpu.attend(attention, [q, k, v], pass.kv, index, pass.rows, mixed);
+    let rows = outputs.map_or(*rows, |outputs| &outputs.rows);
+    cpu.attend(attention, q, kv, index, rows, mixed);
     cpu.project(Input { x: mixed, norm: None }, &mut [weights.output.onto(delta)]);
 }
 

@@ -134,7 +134,20 @@ impl Buffer {
         self.data.drain(..start * self.columns);
     }
 
+    /// Drops all but some tokens, which ascend.
+    pub(crate) fn keep(&mut self, tokens: &[usize]) {
+        keep_rows(&mut self.data, self.columns, tokens);
+    }
+
     pub(crate) fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
+}
+
+/// Drops all but some rows of `columns` values, which ascend.
+pub(super) fn keep_rows<T: Copy>(data: &mut Vec<T>, columns: usize, rows: &[usize]) {
+    for (to, from) in rows.iter().enumerate() {
+        data.copy_within(from * columns..(from + 1) * columns, to * columns);
+    }
+    data.truncate(rows.len() * columns);
 }

@@ -27,6 +27,7 @@ pub(crate) use conv::ConvCache;
 pub(crate) use encode::SequenceAttention;
 pub use kv::KvFormat;
 pub(crate) use kv::{KvCache, KvHeads};
+use matrix::keep_rows;
 pub(crate) use matrix::{Buffer, Matrix};
 pub(crate) use moe::{Experts, Gating, Routes, Routing};
 pub(crate) use pages::PageTable;
@@ -234,6 +235,11 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
+    /// Keeps those of some tokens alone, which ascend.
+    pub(crate) fn keep(&mut self, tokens: &[usize]) {
+        keep_rows(&mut self.turns, self.pairs, tokens);
+    }
+
     fn of(&self, token: usize) -> &[(f32, f32)] {
         &self.turns[token * self.pairs..][..self.pairs]
     }
@@ -246,7 +252,6 @@ pub(crate) struct Attention<'a> {
     pub(crate) scale: f32,
     pub(crate) soft_cap: Option<f32>,
     pub(crate) window: Option<usize>,
-    pub(crate) rope: Option<(RopeLayout, &'a Turns)>,
     /// ALiBi slopes, one a head.
     pub(crate) slopes: Option<&'a [f32]>,
 }
@@ -377,50 +382,60 @@ impl Cpu {
         });
     }
 
-    /// Rotates queries and keys, stores keys and values, and attends, each sequence to itself.
-    ///
-    /// `q` is `[tokens, heads * head_dim]`, `k` and `v` are `[tokens, kv_heads * head_dim]`, with the tokens of `rows` one
-    /// after another; `out` becomes like `q`.
-    pub(crate) fn attend(
+    /// Rotates each head of `x` by its token's angles.
+    pub(crate) fn rotate(&mut self, (layout, turns): (RopeLayout, &Turns), head_dim: usize, x: &mut Buffer) {
+        let columns = x.columns();
+        self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |_, t, row| {
+            for head in row.chunks_exact_mut(head_dim) {
+                ops::rotate(head, turns.of(t), layout);
+            }
+        });
+    }
+
+    /// Stores keys and values, `[tokens, kv_heads * head_dim]`, with the tokens of `rows` one after another.
+    pub(crate) fn remember(
         &mut self,
-        attention: Attention<'_>,
-        [q, k, v]: [&mut Buffer; 3],
+        [k, v]: [&Buffer; 2],
         cache: &mut KvCache,
         layer: usize,
         rows: &[Rows<'_>],
-        out: &mut Buffer,
     ) {
-        let (isa, exact) = (self.isa, self.is_exact());
-        let KvHeads { heads: kv_heads, head_dim } = cache.heads(layer);
-        let Attention { heads, scale, soft_cap, window, rope, slopes } = attention;
-        let (q_stride, k_stride) = (heads * head_dim, kv_heads * head_dim);
-        if let Some((layout, turns)) = rope {
-            for x in [&mut *q, &mut *k] {
-                let columns = x.columns();
-                self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |_, t, row| {
-                    for head in row.chunks_exact_mut(head_dim) {
-                        ops::rotate(head, turns.of(t), layout);
-                    }
-                });
-            }
-        }
+        let isa = self.isa;
+        let head_dim = cache.heads(layer).head_dim;
         let positions = rows.iter().flat_map(|rows| {
             (rows.first..rows.first + rows.tokens).map(|position| rows.pages.place(position))
         });
-        let keys_and_values = k.read().chunks_exact(k_stride).zip(v.read().chunks_exact(k_stride));
+        let stride = k.columns();
+        let keys_and_values = k.read().chunks_exact(stride).zip(v.read().chunks_exact(stride));
         for (place, (k, v)) in positions.zip(keys_and_values) {
             let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
             for (head, (k, v)) in heads.enumerate() {
                 ops::store_kv(isa, cache.head_mut(layer, head), place, k, v);
             }
         }
+    }
+
+    /// Attends, each sequence to itself: `q` is `[tokens, heads * head_dim]`, with the tokens of `rows` one after another,
+    /// whose keys and values are in the cache. `out` becomes like `q`.
+    pub(crate) fn attend(
+        &mut self,
+        attention: Attention<'_>,
+        q: &Buffer,
+        cache: &KvCache,
+        layer: usize,
+        rows: &[Rows<'_>],
+        out: &mut Buffer,
+    ) {
+        let (isa, exact) = (self.isa, self.is_exact());
+        let KvHeads { heads: kv_heads, head_dim } = cache.heads(layer);
+        let Attention { heads, scale, soft_cap, window, slopes } = attention;
+        let q_stride = heads * head_dim;
         out.reshape(q.tokens(), q_stride);
         let group = heads / kv_heads;
         // For single tokens, heads that share keys and values may read them together, if no thread goes without for that.
         let busy = kv_heads * rows.len() >= self.threads();
         let together = busy && slopes.is_none() && ops::attends_together(isa, group);
         let heads_of = |rows: &Rows<'_>| if together && rows.tokens == 1 { group } else { 1 };
-        let cache = &*cache;
         let (mut rest, mut views) =
             (MatrixMut::new(out.data_mut(), q_stride), Vec::with_capacity(rows.len()));
         let (mut rest_of_q, mut queries) = (q.read(), Vec::with_capacity(rows.len()));
