@@ -72,6 +72,7 @@ impl AttentionPanels {
 }
 
 /// Whether [`attend_i16`] attends `queries` of a head, and in less time than [`attend`](super::attend) does.
+#[inline]
 pub fn attends_in_i16(isa: IsaKind, queries: usize, head_dim: usize) -> bool {
     struct Gains;
     impl Op for Gains {
@@ -82,7 +83,8 @@ pub fn attends_in_i16(isa: IsaKind, queries: usize, head_dim: usize) -> bool {
             gains::<I>()
         }
     }
-    queries >= FEWEST && head_dim <= HEAD && isa.run(Gains)
+    // Elsewhere nothing gains, and callers need neither the code nor its memory.
+    cfg!(target_arch = "x86_64") && queries >= FEWEST && head_dim <= HEAD && isa.run(Gains)
 }
 
 /// With few registers for sums, rounding costs what is gained.
