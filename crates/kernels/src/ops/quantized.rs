@@ -128,12 +128,21 @@ fn quantize_chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut QuantizedChunk) {
             halves[1] = codes[1].map(|c| c as u8);
         }
         let (sums_a, sums_b) = (isa.sum4(a), isa.sum4(b));
+        let (code_sums_a, code_sums_b) = (sums_a.map(to_integer), sums_b.map(to_integer));
         for r in 0..4 {
             let run = 4 * four + r;
             out.scale[run] = scale[r];
             out.sum[run] = scale[r] * (sums_a[r] + sums_b[r]);
-            out.code_sum[2 * run] = sums_a[r] as i32;
-            out.code_sum[2 * run + 1] = sums_b[r] as i32;
+            out.code_sum[2 * run] = code_sums_a[r];
+            out.code_sum[2 * run + 1] = code_sums_b[r];
         }
     }
+}
+
+/// A whole number within ±2^22; without the checks of `as`, which vectors have no steps for.
+#[inline(always)]
+fn to_integer(x: f32) -> i32 {
+    const SHIFT: f32 = (3 << 22) as f32;
+    // In floats of this size the last bit stands for one.
+    (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
 }
