@@ -391,6 +391,8 @@ fn attention() {
         (32, 60, 3, 4, Some(40), None, 0.0, true),
         (48, 3, 530, 1, None, None, 0.0, true),
         (32, 40, 150, 1, Some(70), None, 0.0, true),
+        (32, 0, 100, 1, Some(usize::MAX), None, 0.0, true),
+        (96, 0, 70, 1, None, Some(5.0), 0.0625, true),
     ] {
         let positions = first + tokens;
         let score = Score { scale: 1.0 / (head_dim as f32).sqrt(), soft_cap, window, causal, slope };

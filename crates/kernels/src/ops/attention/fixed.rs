@@ -271,9 +271,8 @@ impl Op for Add<'_> {
             scales: &memory.key_scales[i],
         });
         let from = if score.causal { span.saturating_sub(first) } else { 0 };
-        let to = score
-            .window
-            .map_or(out.rows(), |window| out.rows().min((span + len + window).saturating_sub(first + 1)));
+        let reach = score.window.map_or(usize::MAX, |window| (span + len).saturating_add(window));
+        let to = out.rows().min(reach.saturating_sub(first + 1));
         let (scores, weights) = (&mut memory.scores, &mut memory.weights);
         let mut scales = [0.0; SCORES];
         for from in (from..to).step_by(SCORES) {
