@@ -69,17 +69,13 @@ impl Cpu {
         let (isa, exact) = (self.isa, self.is_exact());
         let SequenceAttention { heads, head_dim, scale, rope } = attention;
         let width = heads * head_dim;
-        if let Some((layout, turns)) = rope {
+        if let Some(rope) = rope {
             for x in [&mut *q, &mut *k] {
                 let mut rest = x.data_mut();
                 for sequence in sequences {
                     let (rows, after) = rest.split_at_mut(sequence.len() * width);
                     rest = after;
-                    self.pool.for_pieces(rows, width, &mut self.workers, |_, position, row| {
-                        for head in row.chunks_exact_mut(head_dim) {
-                            ops::rotate(head, turns.of(position), layout);
-                        }
-                    });
+                    self.rotate_rows(rope, head_dim, rows, width);
                 }
             }
         }

@@ -204,7 +204,7 @@ impl AttentionMemory {
     ) {
         let head_dim = out.columns();
         if !exact && group == 1 && ops::attends_in_i16(isa, out.rows(), head_dim) {
-            self.panels.resize(1, AttentionPanels::ZERO);
+            self.panels.resize_with(1, || AttentionPanels::ZERO);
             return ops::attend_i16(isa, q, q_stride, cache, pages, first, score, out, &mut self.panels[0]);
         }
         self.lines.resize(attention_lines(head_dim).max(self.lines.len()), [0.0; 16]);
@@ -383,9 +383,20 @@ impl Cpu {
     }
 
     /// Rotates each head of `x` by its token's angles.
-    pub(crate) fn rotate(&mut self, (layout, turns): (RopeLayout, &Turns), head_dim: usize, x: &mut Buffer) {
+    pub(crate) fn rotate(&mut self, rope: (RopeLayout, &Turns), head_dim: usize, x: &mut Buffer) {
         let columns = x.columns();
-        self.pool.for_pieces(x.data_mut(), columns, &mut self.workers, |_, t, row| {
+        self.rotate_rows(rope, head_dim, x.data_mut(), columns);
+    }
+
+    /// As [`Cpu::rotate`], for rows of `columns` values.
+    fn rotate_rows(
+        &mut self,
+        (layout, turns): (RopeLayout, &Turns),
+        head_dim: usize,
+        rows: &mut [f32],
+        columns: usize,
+    ) {
+        self.pool.for_pieces(rows, columns, &mut self.workers, |_, t, row| {
             for head in row.chunks_exact_mut(head_dim) {
                 ops::rotate(head, turns.of(t), layout);
             }
