@@ -2,6 +2,7 @@
 //! one; and the scalar one against sums in `f64`.
 
 use firecrest_kernels::format::Format;
+use firecrest_kernels::format::float::{f16_to_f32, f32_to_f16};
 use firecrest_kernels::isa::IsaKind;
 use firecrest_kernels::ops::*;
 use firecrest_kernels::with_quant;
@@ -446,6 +447,26 @@ fn attention() {
                     assert!((got - want).abs() < 5e-3);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn caches_round_to_half_precision_as_one_number_does() {
+    // All exponents, and in each what is halfway between two results, next to it, and far from it.
+    let fractions = [
+        0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x2fff, 0x3000, 0x3001, 0x55_5555, 0x7f_f000, 0x7f_ffff,
+    ];
+    let bits = (0..512_u32).flat_map(|top| fractions.map(|fraction| top << 23 | fraction));
+    let mut values: Vec<f32> = bits.map(f32::from_bits).collect();
+    values.resize(values.len().next_multiple_of(16), 0.0);
+    let shape = HeadShape { head_dim: values.len(), capacity: 1 };
+    for isa in IsaKind::available() {
+        let mut cache = Cache::<u16>::new(shape);
+        store_kv(isa, HeadCacheMut::F16(cache.lines_mut()), 0, &values, &values);
+        for (got, value) in cache.values.as_flattened().iter().zip(&values) {
+            let same = if value.is_nan() { f16_to_f32(*got).is_nan() } else { *got == f32_to_f16(*value) };
+            assert!(same, "{isa}: {value:e} ({:#x}) became {got:#x}", value.to_bits());
         }
     }
 }

@@ -5,6 +5,7 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::Op;
+use super::parts::EXPONENT;
 
 #[cfg(feature = "std")]
 fn has_dot() -> bool {
@@ -169,13 +170,6 @@ macro_rules! neon {
                     let bytes = vcreate_s8(u64::from(u32::from_le_bytes(from.map(|b| b as u8))));
                     vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
                 };
-                fn store_i81(self, v: float32x4_t, to: &mut [i8; 4]) = {
-                    let words = vqmovn_s32(vcvtnq_s32_f32(v));
-                    let bytes = vqmovn_s16(vcombine_s16(words, words));
-                    *to = vget_lane_u32::<0>(vreinterpret_u32_s8(bytes)).to_le_bytes().map(|b| b as i8)
-                };
-                fn store_i161(self, v: float32x4_t, to: &mut [i16; 4]) =
-                    vst1_s16(to.as_mut_ptr(), vqmovn_s32(vcvtnq_s32_f32(v)));
                 fn splat1(self, x: f32) -> float32x4_t = vdupq_n_f32(x);
                 fn add1(self, a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
                 fn sub1(self, a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
@@ -188,7 +182,7 @@ macro_rules! neon {
                 fn abs1(self, v: float32x4_t) -> float32x4_t = vabsq_f32(v);
                 fn round1(self, v: float32x4_t) -> float32x4_t = vrndnq_f32(v);
                 fn exp2_int1(self, v: float32x4_t) -> float32x4_t =
-                    vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtnq_s32_f32(v), vdupq_n_s32(127))));
+                    vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(vaddq_f32(v, vdupq_n_f32(EXPONENT)))));
                 fn sum1(self, v: float32x4_t) -> f32 = {
                     let v = vadd_f32(vget_low_f32(v), vget_high_f32(v));
                     vget_lane_f32::<0>(v) + vget_lane_f32::<1>(v)
@@ -217,8 +211,34 @@ macro_rules! neon {
             // With a vector of sums a row, four rows would take all 32 registers.
             const ROW_A_QUARTER: bool = true;
             const PAIRS: bool = false;
+
+            steps! {
+                fn store_i8(self, v: [float32x4_t; 4], to: &mut [i8; 16]) = {
+                    let [low, high] = words(v);
+                    vst1q_s8(to.as_mut_ptr(), vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)))
+                };
+                fn store_i16(self, v: [float32x4_t; 4], to: &mut [i16; 16]) = {
+                    let (low, high) = to.split_at_mut(8);
+                    let words = words(v);
+                    vst1q_s16(low.as_mut_ptr(), words[0]);
+                    vst1q_s16(high.as_mut_ptr(), words[1])
+                };
+            }
         }
     };
+}
+
+/// Rounds to 16-bit words.
+///
+/// # Safety
+/// NEON must be there.
+#[inline(always)]
+unsafe fn words([a, b, c, d]: [float32x4_t; 4]) -> [int16x8_t; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let word = |v| vqmovn_s32(vcvtnq_s32_f32(v));
+        [vcombine_s16(word(a), word(b)), vcombine_s16(word(c), word(d))]
+    }
 }
 
 neon!(Neon = "neon-nodot");

@@ -1,5 +1,9 @@
 //! Vectors of 64 bytes made of two or four registers.
 
+/// Added to a whole number from -126 to 127, leaves in the last bits of the sum the exponent of 2 to its power: in floats of
+/// this size the last bit stands for one.
+pub(super) const EXPONENT: f32 = (3 << 22) as f32 + 127.0;
+
 /// Implements `Isa` for `$isa` from steps on one register, which are its inherent methods of the same names with `1`
 /// at the end. A register is `$width` bytes, a vector `$n` of them. Methods that follow take the place of the trait's own.
 macro_rules! isa_by_parts {
@@ -215,18 +219,6 @@ macro_rules! isa_by_parts {
                     out[i] = self.load_i81(Self::part(from, i));
                 }
                 out
-            }
-            #[inline(always)]
-            fn store_i16(self, v: Self::F32, to: &mut [i16; 16]) {
-                for i in 0..$n {
-                    self.store_i161(v[i], Self::part_mut(to, i));
-                }
-            }
-            #[inline(always)]
-            fn store_i8(self, v: Self::F32, to: &mut [i8; 16]) {
-                for i in 0..$n {
-                    self.store_i81(v[i], Self::part_mut(to, i));
-                }
             }
             #[inline(always)]
             fn splat(self, x: f32) -> Self::F32 {

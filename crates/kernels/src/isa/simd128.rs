@@ -7,8 +7,8 @@
 
 use core::arch::wasm32::*;
 
+use super::parts::EXPONENT;
 use super::{CodeRange, Op};
-use crate::format::float::f32_to_f16;
 
 /// Vector steps as methods; a module that has such instructions runs only where they exist, and memory is reached only
 /// through references to arrays of the full width.
@@ -65,6 +65,12 @@ impl $isa {
         // SAFETY: the reference covers 8 bytes; loads need no alignment.
         widen_f16(unsafe { u32x4_load_extend_u16x4(from.as_ptr()) })
     }
+    #[inline(always)]
+    fn store_f161(self, v: v128, to: &mut [u16; 4]) {
+        let halves = narrow_f16(v);
+        // SAFETY: the reference covers 8 bytes; stores need no alignment.
+        unsafe { v128_store64_lane::<0>(u16x8_narrow_i32x4(halves, halves), to.as_mut_ptr().cast()) }
+    }
 
     steps! {
         fn splat_byte1(self, byte: u8) -> v128 = u8x16_splat(byte);
@@ -120,17 +126,6 @@ impl $isa {
             let bytes = u32x4_splat(u32::from_le_bytes(from.map(|b| b as u8)));
             f32x4_convert_i32x4(i32x4_extend_low_i16x8(i16x8_extend_low_i8x16(bytes)))
         };
-        fn store_i81(self, v: v128, to: &mut [i8; 4]) = {
-            let lanes = i32x4_trunc_sat_f32x4(f32x4_nearest(v));
-            let words = i16x8_narrow_i32x4(lanes, lanes);
-            *to = u32x4_extract_lane::<0>(i8x16_narrow_i16x8(words, words)).to_le_bytes().map(|b| b as i8)
-        };
-        fn store_i161(self, v: v128, to: &mut [i16; 4]) = {
-            let lanes = i32x4_trunc_sat_f32x4(f32x4_nearest(v));
-            let words = i16x8_narrow_i32x4(lanes, lanes);
-            let bits = u64x2_extract_lane::<0>(words);
-            *to = [0, 16, 32, 48].map(|at| (bits >> at) as i16)
-        };
         fn splat1(self, x: f32) -> v128 = f32x4_splat(x);
         fn add1(self, a: v128, b: v128) -> v128 = f32x4_add(a, b);
         fn sub1(self, a: v128, b: v128) -> v128 = f32x4_sub(a, b);
@@ -142,8 +137,7 @@ impl $isa {
         fn min1(self, a: v128, b: v128) -> v128 = f32x4_pmin(b, a);
         fn abs1(self, v: v128) -> v128 = f32x4_abs(v);
         fn round1(self, v: v128) -> v128 = f32x4_nearest(v);
-        fn exp2_int1(self, v: v128) -> v128 =
-            i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(f32x4_nearest(v)), i32x4_splat(127)), 23);
+        fn exp2_int1(self, v: v128) -> v128 = i32x4_shl(f32x4_add(v, f32x4_splat(EXPONENT)), 23);
         fn sum1(self, v: v128) -> f32 =
             (f32x4_extract_lane::<0>(v) + f32x4_extract_lane::<2>(v)) + (f32x4_extract_lane::<1>(v) + f32x4_extract_lane::<3>(v));
         fn max_lane1(self, v: v128) -> f32 = {
@@ -152,12 +146,6 @@ impl $isa {
         };
     }
 
-    #[inline(always)]
-    fn store_f161(self, v: v128, to: &mut [u16; 4]) {
-        let mut lanes = [0.0; 4];
-        self.store_f321(v, &mut lanes);
-        *to = lanes.map(f32_to_f16);
-    }
     // WebAssembly has no prefetch.
     #[inline(always)]
     fn prefetch1(self, _: &[u8], _: usize) {}
@@ -310,6 +298,25 @@ super::parts::isa_by_parts! {
         pieces
     }
 
+    #[inline(always)]
+    fn store_i8(self, v: Self::F32, to: &mut [i8; 16]) {
+        let [a, b, c, d] = v.map(to_integers);
+        let bytes = i8x16_narrow_i16x8(i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d));
+        // SAFETY: the reference covers 16 bytes; stores need no alignment.
+        unsafe { v128_store(to.as_mut_ptr().cast(), bytes) }
+    }
+
+    #[inline(always)]
+    fn store_i16(self, v: Self::F32, to: &mut [i16; 16]) {
+        let [a, b, c, d] = v.map(to_integers);
+        let (low, high) = to.split_at_mut(8);
+        // SAFETY: each half covers 16 bytes; stores need no alignment.
+        unsafe {
+            v128_store(low.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b));
+            v128_store(high.as_mut_ptr().cast(), i16x8_narrow_i32x4(c, d));
+        }
+    }
+
     /// The vectors' halves are added crosswise, so that one vector of sums comes out.
     #[inline(always)]
     fn sum4(self, v: [Self::F32; 4]) -> [f32; 4] {
@@ -445,6 +452,31 @@ mod arithmetic {
     pub(super) fn finish(_: CodeRange, sum: v128) -> v128 {
         sum
     }
+}
+
+/// Rounds numbers within ±2^22 to nearest even. Conversions would check for others, at some cost.
+#[inline(always)]
+fn to_integers(v: v128) -> v128 {
+    const SHIFT: f32 = (3 << 22) as f32;
+    // In floats of this size the last bit stands for one.
+    i32x4_sub(f32x4_add(v, f32x4_splat(SHIFT)), i32x4_splat(SHIFT.to_bits() as i32))
+}
+
+/// Rounds to half precision, into the low halves of lanes, as [`f32_to_f16`](crate::format::float::f32_to_f16) does.
+#[inline(always)]
+fn narrow_f16(v: v128) -> v128 {
+    let magnitude = f32x4_abs(v);
+    // What is too large counts as 2^16, which stands for infinity.
+    let rebased = i32x4_sub(i32x4_min(magnitude, i32x4_splat((127 + 16) << 23)), i32x4_splat(112 << 23));
+    let odd = v128_and(i32x4_shr(rebased, 13), i32x4_splat(1));
+    let normal = i32x4_shr(i32x4_add(i32x4_add(rebased, i32x4_splat(0xfff)), odd), 13);
+    // The last place of numbers from 0.5 is that of subnormals.
+    let half = f32x4_splat(0.5);
+    let subnormal = i32x4_sub(f32x4_add(magnitude, half), half);
+    let is_small = i32x4_lt(magnitude, i32x4_splat((127 - 14) << 23));
+    let is_nan = i32x4_gt(magnitude, i32x4_splat(0xff << 23));
+    let value = v128_or(v128_bitselect(subnormal, normal, is_small), v128_and(is_nan, i32x4_splat(0x200)));
+    v128_or(value, u32x4_shr(v128_and(v, i32x4_splat(i32::MIN)), 16))
 }
 
 /// Half-precision floats that are not infinite, as lanes that their sign fills up, widened.

@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::{interleave, isa, prefetch, steps};
+use crate::isa::parts::EXPONENT;
 
 isa! {
     /// AVX2, FMA and F16C (Haswell and later, Zen and later).
@@ -60,16 +61,6 @@ impl Avx2 {
             _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
         fn load_i81(self, from: &[i8; 8]) -> __m256 =
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast())));
-        fn store_i81(self, v: __m256, to: &mut [i8; 8]) = {
-            let lanes = _mm256_cvtps_epi32(v);
-            let words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words))
-        };
-        fn store_i161(self, v: __m256, to: &mut [i16; 8]) = {
-            let lanes = _mm256_cvtps_epi32(v);
-            let words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-            _mm_storeu_si128(to.as_mut_ptr().cast(), words)
-        };
         fn splat1(self, x: f32) -> __m256 = _mm256_set1_ps(x);
         fn splat_two1(self, low: f32, high: f32) -> __m256 = _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));
         fn add1(self, a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
@@ -82,7 +73,7 @@ impl Avx2 {
         fn abs1(self, v: __m256) -> __m256 = _mm256_andnot_ps(_mm256_set1_ps(-0.0), v);
         fn round1(self, v: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
         fn exp2_int1(self, v: __m256) -> __m256 =
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(127))));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(_mm256_add_ps(v, _mm256_set1_ps(EXPONENT)))));
         fn sum1(self, v: __m256) -> f32 = {
             let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
             let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
@@ -116,6 +107,13 @@ crate::isa::parts::isa_by_parts! {
             _mm256_madd_epi16(acc[0], _mm256_set1_epi16(1)),
             _mm256_madd_epi16(acc[1], _mm256_set1_epi16(1)),
         ];
+        fn store_i8(self, v: [__m256; 2], to: &mut [i8; 16]) = {
+            let words = words(v);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes)
+        };
+        fn store_i16(self, v: [__m256; 2], to: &mut [i16; 16]) =
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), words(v));
         fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> [__m256; 2] = {
             let padded;
             let chunk = match chunk.get(..8 * BLOCK) {
@@ -137,6 +135,19 @@ crate::isa::parts::isa_by_parts! {
             let high = _mm_unpacklo_epi64(two_heads::<BLOCK>(c), two_heads::<BLOCK>(d));
             [widen_heads::<TWO>(low), widen_heads::<TWO>(high)]
         };
+    }
+}
+
+/// Rounds to 16-bit words.
+///
+/// # Safety
+/// AVX2 must be there.
+#[inline(always)]
+unsafe fn words([low, high]: [__m256; 2]) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed)
     }
 }
 

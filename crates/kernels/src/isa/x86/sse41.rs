@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{interleave, isa, prefetch, steps};
 use crate::format::float::f32_to_f16;
+use crate::isa::parts::EXPONENT;
 
 isa! {
     /// SSE4.1 and what came before it.
@@ -66,13 +67,6 @@ impl Sse41 {
         };
         fn load_i81(self, from: &[i8; 4]) -> __m128 =
             _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(from.as_ptr().cast::<i32>().read_unaligned())));
-        fn store_i81(self, v: __m128, to: &mut [i8; 4]) = {
-            let words = _mm_packs_epi32(_mm_cvtps_epi32(v), _mm_setzero_si128());
-            let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
-            to.as_mut_ptr().cast::<i32>().write_unaligned(_mm_cvtsi128_si32(bytes))
-        };
-        fn store_i161(self, v: __m128, to: &mut [i16; 4]) =
-            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi32(_mm_cvtps_epi32(v), _mm_setzero_si128()));
         fn splat1(self, x: f32) -> __m128 = _mm_set1_ps(x);
         fn add1(self, a: __m128, b: __m128) -> __m128 = _mm_add_ps(a, b);
         fn sub1(self, a: __m128, b: __m128) -> __m128 = _mm_sub_ps(a, b);
@@ -84,7 +78,7 @@ impl Sse41 {
         fn abs1(self, v: __m128) -> __m128 = _mm_andnot_ps(_mm_set1_ps(-0.0), v);
         fn round1(self, v: __m128) -> __m128 = _mm_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
         fn exp2_int1(self, v: __m128) -> __m128 =
-            _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(_mm_cvtps_epi32(v), _mm_set1_epi32(127))));
+            _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_castps_si128(_mm_add_ps(v, _mm_set1_ps(EXPONENT)))));
         fn sum1(self, v: __m128) -> f32 = {
             let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
             _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup(v)))
@@ -128,5 +122,33 @@ crate::isa::parts::isa_by_parts! {
             out[i] = self.load_finite_f161(Self::part(from, i));
         });
         out
+    }
+
+    steps! {
+        fn store_i8(self, v: [__m128; 4], to: &mut [i8; 16]) = {
+            let [low, high] = words(v);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_packs_epi16(low, high))
+        };
+        fn store_i16(self, v: [__m128; 4], to: &mut [i16; 16]) = {
+            let (low, high) = to.split_at_mut(8);
+            let words = words(v);
+            _mm_storeu_si128(low.as_mut_ptr().cast(), words[0]);
+            _mm_storeu_si128(high.as_mut_ptr().cast(), words[1])
+        };
+    }
+}
+
+/// Rounds to 16-bit words.
+///
+/// # Safety
+/// SSE2 must be there.
+#[inline(always)]
+unsafe fn words([a, b, c, d]: [__m128; 4]) -> [__m128i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        [
+            _mm_packs_epi32(_mm_cvtps_epi32(a), _mm_cvtps_epi32(b)),
+            _mm_packs_epi32(_mm_cvtps_epi32(c), _mm_cvtps_epi32(d)),
+        ]
     }
 }
