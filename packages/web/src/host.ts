@@ -20,6 +20,12 @@ const DEFAULT_CONTEXT = 2048;
 /** Tokens of a prompt between two looks at the messages. */
 const PREFILL_BLOCK = 128;
 
+/**
+ * Milliseconds that pieces of an answer wait for each other: a frame of a screen. For each message the page's own thread
+ * takes a processor from the threads that compute.
+ */
+const FRAME = 16;
+
 type Emit<M extends Method> = (event: Calls[M]['event']) => void;
 
 /** A call that runs: how it is aborted, and the pieces that the reader has taken. */
@@ -144,16 +150,23 @@ export class Host {
     const input = messages ? [{ role: 'user', content: prompt }] : prompt;
     const generation = model.start(input, JSON.stringify({ prefill_block: PREFILL_BLOCK, ...config }));
     let sent = 0;
+    let due = 0;
+    const pieces: string[] = [];
+    const send = () => {
+      if (pieces.length === 0) return;
+      sent += pieces.length;
+      emit(pieces.splice(0));
+    };
     try {
       while (!signal.aborted && generation.prefill() > 0) await breathe();
       while (!signal.aborted) {
         const piece = generation.next();
         if (piece === undefined) break;
-        if (piece !== '') {
-          emit(piece);
-          sent++;
-        }
+        if (piece !== '') pieces.push(piece);
+        if (performance.now() < due) continue;
+        send();
         await breathe();
+        due = performance.now() + FRAME;
         while (sent - running.acked >= WINDOW && !signal.aborted) {
           await new Promise<void>((resolve) => (running.wake = resolve));
         }
@@ -172,6 +185,7 @@ export class Host {
         memoryBytes: this.engine!.memory.buffer.byteLength,
       };
     } finally {
+      send();
       generation.free();
     }
   }

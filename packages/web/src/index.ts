@@ -261,9 +261,9 @@ class Client {
     let wake = () => {};
     let ended = false;
     let call = 0;
-    const stats = this.call('generate', input, either, (piece, id) => {
+    const stats = this.call('generate', input, either, (arrived, id) => {
       call = id;
-      pieces.push(piece);
+      pieces.push(...arrived);
       wake();
     });
     const finish = () => {
@@ -275,12 +275,13 @@ class Client {
     const iterate = async function* () {
       try {
         for (;;) {
-          while (pieces.length > 0) {
+          let count = 0;
+          for (; pieces.length > 0; count++) {
             throwIfAborted(signal);
             yield pieces.shift()!;
-            if (!ended) send({ id: call, method: 'ack', count: 1 });
           }
           if (ended) break;
+          if (count > 0) send({ id: call, method: 'ack', count });
           await new Promise<void>((resolve) => (wake = resolve));
         }
         await stats;

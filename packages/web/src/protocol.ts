@@ -73,7 +73,7 @@ export interface GenerationStats {
 /** What the worker is asked for, by name: parameters and result. */
 export interface Calls {
   load: { in: LoadRequest; out: ModelInfo; event: Progress };
-  generate: { in: { prompt: string | ChatMessage[]; raw: boolean; config: Record<string, unknown> }; out: GenerationStats; event: string };
+  generate: { in: { prompt: string | ChatMessage[]; raw: boolean; config: Record<string, unknown> }; out: GenerationStats; event: string[] };
   tokenize: { in: { text: string }; out: Uint32Array; event: never };
   detokenize: { in: { tokens: Uint32Array }; out: string; event: never };
   formatChat: { in: { messages: ChatMessage[] }; out: string; event: never };
