@@ -60,6 +60,10 @@ pub use x86::{Avx2, Avx512, Avx512Vnni, Sse41};
 /// Lanes of 32 bits in a vector.
 pub const LANES: usize = 16;
 
+/// In floats of this size the last bit stands for one: added to a number within ±2^22, it rounds that to the nearest integer,
+/// ties to even, whose bits are what the sum's are above its own.
+pub(crate) const ONES: f32 = (3 << 22) as f32;
+
 /// What is known of the codes in a dot product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeRange {

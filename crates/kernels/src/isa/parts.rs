@@ -1,8 +1,7 @@
 //! Vectors of 64 bytes made of two or four registers.
 
-/// Added to a whole number from -126 to 127, leaves in the last bits of the sum the exponent of 2 to its power: in floats of
-/// this size the last bit stands for one.
-pub(super) const EXPONENT: f32 = (3 << 22) as f32 + 127.0;
+/// Added to a whole number from -126 to 127, leaves in the last bits of the sum the exponent of 2 to its power.
+pub(super) const EXPONENT: f32 = super::ONES + 127.0;
 
 /// Implements `Isa` for `$isa` from steps on one register, which are its inherent methods of the same names with `1`
 /// at the end. A register is `$width` bytes, a vector `$n` of them. Methods that follow take the place of the trait's own.

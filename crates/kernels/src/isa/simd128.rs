@@ -8,7 +8,7 @@
 use core::arch::wasm32::*;
 
 use super::parts::EXPONENT;
-use super::{CodeRange, Op};
+use super::{CodeRange, ONES, Op};
 
 /// Vector steps as methods; a module that has such instructions runs only where they exist, and memory is reached only
 /// through references to arrays of the full width.
@@ -300,20 +300,19 @@ super::parts::isa_by_parts! {
 
     #[inline(always)]
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]) {
-        let [a, b, c, d] = v.map(to_integers);
-        let bytes = i8x16_narrow_i16x8(i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d));
+        let [low, high] = words(v);
         // SAFETY: the reference covers 16 bytes; stores need no alignment.
-        unsafe { v128_store(to.as_mut_ptr().cast(), bytes) }
+        unsafe { v128_store(to.as_mut_ptr().cast(), i8x16_narrow_i16x8(low, high)) }
     }
 
     #[inline(always)]
     fn store_i16(self, v: Self::F32, to: &mut [i16; 16]) {
-        let [a, b, c, d] = v.map(to_integers);
+        let words = words(v);
         let (low, high) = to.split_at_mut(8);
         // SAFETY: each half covers 16 bytes; stores need no alignment.
         unsafe {
-            v128_store(low.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b));
-            v128_store(high.as_mut_ptr().cast(), i16x8_narrow_i32x4(c, d));
+            v128_store(low.as_mut_ptr().cast(), words[0]);
+            v128_store(high.as_mut_ptr().cast(), words[1]);
         }
     }
 
@@ -457,9 +456,14 @@ mod arithmetic {
 /// Rounds numbers within ±2^22 to nearest even. Conversions would check for others, at some cost.
 #[inline(always)]
 fn to_integers(v: v128) -> v128 {
-    const SHIFT: f32 = (3 << 22) as f32;
-    // In floats of this size the last bit stands for one.
-    i32x4_sub(f32x4_add(v, f32x4_splat(SHIFT)), i32x4_splat(SHIFT.to_bits() as i32))
+    i32x4_sub(f32x4_add(v, f32x4_splat(ONES)), i32x4_splat(ONES.to_bits() as i32))
+}
+
+/// Rounds to 16-bit words.
+#[inline(always)]
+fn words(v: [v128; 4]) -> [v128; 2] {
+    let [a, b, c, d] = v.map(to_integers);
+    [i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d)]
 }
 
 /// Rounds to half precision, into the low halves of lanes, as [`f32_to_f16`](crate::format::float::f32_to_f16) does.

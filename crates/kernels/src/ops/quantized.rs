@@ -1,7 +1,7 @@
 //! Activations as 8-bit integers, the other side of every product with quantized weights.
 
 use crate::format::CHUNK;
-use crate::isa::{Isa, IsaKind, Op};
+use crate::isa::{Isa, IsaKind, ONES, Op};
 
 /// [`CHUNK`] activations of one token: integers from -127 to 127 with a scale for each 32.
 ///
@@ -142,7 +142,5 @@ fn quantize_chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut QuantizedChunk) {
 /// A whole number within ±2^22; without the checks of `as`, which vectors have no steps for.
 #[inline(always)]
 fn to_integer(x: f32) -> i32 {
-    const SHIFT: f32 = (3 << 22) as f32;
-    // In floats of this size the last bit stands for one.
-    (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+    (x + ONES).to_bits() as i32 - ONES.to_bits() as i32
 }
