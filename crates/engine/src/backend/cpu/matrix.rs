@@ -52,7 +52,8 @@ impl Matrix {
     /// thread alone takes them all for one token; for a few, what it takes is to stay in cache.
     pub(super) fn grain(&self, rows: usize, tokens: usize, threads: usize) -> usize {
         if tokens >= PANEL_TOKENS {
-            return GRAIN;
+            let longest = |grain: usize| rows.div_ceil(grain).div_ceil(threads) * grain;
+            return if longest(GRAIN / 2) < longest(GRAIN) { GRAIN / 2 } else { GRAIN };
         }
         if threads == 1 && tokens == 1 {
             return rows.max(1);

@@ -277,7 +277,8 @@ impl Pool {
         });
     }
 
-    /// As [`Pool::run`], over groups of `grain(output)` columns of each of `outputs`: `f(memory, output, columns, view)`.
+    /// As [`Pool::run`], over groups of `grain(output)` columns of each of `outputs`: `f(memory, output, columns, view)`. The
+    /// tasks that a worker begins with are its part of each output.
     pub(super) fn for_columns<T: Send>(
         &mut self,
         outputs: &mut [MatrixMut<'_>],
@@ -286,20 +287,25 @@ impl Pool {
         f: impl Fn(&mut T, usize, std::ops::Range<usize>, MatrixMut<'_>) + Sync,
     ) {
         let tasks = outputs.iter().enumerate().map(|(i, out)| out.columns().div_ceil(grain(i))).sum();
+        let threads = self.threads();
         let outputs = SyncRef(outputs);
         self.run(tasks, memory, move |memory, mut task| {
             let outputs = outputs;
-            for (i, out) in outputs.0.iter().enumerate() {
-                let grain = grain(i);
-                let parts = out.columns().div_ceil(grain);
-                if task < parts {
-                    let columns = task * grain..((task + 1) * grain).min(out.columns());
-                    // SAFETY: every task is run once, and the columns of different tasks do not overlap; the views that
-                    // `outputs` holds are not used meanwhile.
-                    let view = unsafe { out.columns_unchecked(columns.clone()) };
-                    return f(memory, i, columns, view);
+            for worker in 0..threads {
+                for (i, out) in outputs.0.iter().enumerate() {
+                    let grain = grain(i);
+                    let parts = out.columns().div_ceil(grain);
+                    let (first, end) = (parts * worker / threads, parts * (worker + 1) / threads);
+                    if task < end - first {
+                        let start = (first + task) * grain;
+                        let columns = start..(start + grain).min(out.columns());
+                        // SAFETY: every task is run once, and the columns of different tasks do not overlap; the views that
+                        // `outputs` holds are not used meanwhile.
+                        let view = unsafe { out.columns_unchecked(columns.clone()) };
+                        return f(memory, i, columns, view);
+                    }
+                    task -= end - first;
                 }
-                task -= parts;
             }
         });
     }
