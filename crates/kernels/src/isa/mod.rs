@@ -485,16 +485,15 @@ pub trait Isa: Copy + Send + Sync + 'static {
         }
         sums
     }
-    /// The sum of the quarters.
+    /// As [`Self::sum_quarters`], with what lanes `q` of the quarters of `more` have.
     #[inline(always)]
-    fn add_quarters(self, v: Self::F32) -> [f32; 4] {
-        let mut lanes = [0.0; 16];
-        self.store_f32(v, &mut lanes);
-        let mut sum = [0.0; 4];
+    fn sum_quarters_and(self, v: Self::F32, more: Self::F32) -> [f32; 4] {
+        let (mut sums, mut lanes) = (self.sum_quarters(v), [0.0; 16]);
+        self.store_f32(more, &mut lanes);
         for i in 0..4 {
-            sum[i] = (lanes[i] + lanes[i + 8]) + (lanes[i + 4] + lanes[i + 12]);
+            sums[i] += (lanes[i] + lanes[i + 8]) + (lanes[i + 4] + lanes[i + 12]);
         }
-        sum
+        sums
     }
     /// The largest lane.
     fn max_lane(self, v: Self::F32) -> f32;

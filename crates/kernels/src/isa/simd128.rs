@@ -316,17 +316,19 @@ super::parts::isa_by_parts! {
         }
     }
 
-    /// The vectors' halves are added crosswise, so that one vector of sums comes out.
     #[inline(always)]
     fn sum4(self, v: [Self::F32; 4]) -> [f32; 4] {
-        let [a, b, c, d] = v.map(|v| self.add1(self.add1(v[0], v[2]), self.add1(v[1], v[3])));
-        // Lanes 0 + 2 and 1 + 3 of each, then those two, as `sum1` does.
-        let ab = self.add1(i32x4_shuffle::<0, 1, 4, 5>(a, b), i32x4_shuffle::<2, 3, 6, 7>(a, b));
-        let cd = self.add1(i32x4_shuffle::<0, 1, 4, 5>(c, d), i32x4_shuffle::<2, 3, 6, 7>(c, d));
-        let sums = self.add1(i32x4_shuffle::<0, 2, 4, 6>(ab, cd), i32x4_shuffle::<1, 3, 5, 7>(ab, cd));
-        let mut out = [0.0; 4];
-        self.store_f321(sums, &mut out);
-        out
+        let mut sums = [0.0; 4];
+        self.store_f321(sum_each(v.map(|v| f32x4_add(f32x4_add(v[0], v[2]), f32x4_add(v[1], v[3])))), &mut sums);
+        sums
+    }
+
+    #[inline(always)]
+    fn sum_quarters_and(self, v: Self::F32, more: Self::F32) -> [f32; 4] {
+        let more = f32x4_add(f32x4_add(more[0], more[2]), f32x4_add(more[1], more[3]));
+        let mut sums = [0.0; 4];
+        self.store_f321(f32x4_add(sum_each(v), more), &mut sums);
+        sums
     }
 }
     };
@@ -451,6 +453,14 @@ mod arithmetic {
     pub(super) fn finish(_: CodeRange, sum: v128) -> v128 {
         sum
     }
+}
+
+/// The sums of four registers: the halves are added crosswise, so that one register of sums comes out, in the order of `sum1`.
+#[inline(always)]
+fn sum_each([a, b, c, d]: [v128; 4]) -> v128 {
+    let ab = f32x4_add(i32x4_shuffle::<0, 1, 4, 5>(a, b), i32x4_shuffle::<2, 3, 6, 7>(a, b));
+    let cd = f32x4_add(i32x4_shuffle::<0, 1, 4, 5>(c, d), i32x4_shuffle::<2, 3, 6, 7>(c, d));
+    f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(ab, cd), i32x4_shuffle::<1, 3, 5, 7>(ab, cd))
 }
 
 /// Rounds numbers within ±2^22 to nearest even. Conversions would check for others, at some cost.

@@ -89,27 +89,32 @@ impl Op for Quantize<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let (full, rest) = self.x.as_chunks::<CHUNK>();
-        let (out_full, out_rest) = self.out.split_at_mut(full.len());
-        for (x, out) in full.iter().zip(out_full) {
-            quantize_chunk(isa, x, out);
-        }
-        if let Some(out) = out_rest.first_mut() {
-            let mut padded = [0.0; CHUNK];
-            padded[..rest.len()].copy_from_slice(rest);
-            quantize_chunk(isa, &padded, out);
+        let (lines, rest) = self.x.as_chunks::<16>();
+        let mut last = [0.0; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        for (c, out) in self.out.iter_mut().enumerate() {
+            quantize_chunk(isa, lines.get(CHUNK / 16 * c..).unwrap_or_default(), &last, out);
         }
     }
 }
 
-/// Four runs of 32 at a time, whose largest values and sums are found together.
+/// Four runs of 32 at a time, whose largest values and sums are found together. After `lines` comes the `last`, and zeros.
 #[inline(always)]
-fn quantize_chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut QuantizedChunk) {
+fn quantize_chunk<I: Isa>(isa: I, lines: &[[f32; 16]], last: &[f32; 16], out: &mut QuantizedChunk) {
     let zero = isa.splat(0.0);
-    for (four, lines) in x.as_chunks::<16>().0.as_chunks::<8>().0.iter().enumerate() {
+    let line = |i: usize| match lines.get(i) {
+        Some(line) => line,
+        None if i == lines.len() => last,
+        None => &[0.0; 16],
+    };
+    for four in 0..CHUNK / 128 {
+        let lines = match lines.get(8 * four..).unwrap_or_default().first_chunk() {
+            Some(lines) => lines.each_ref(),
+            None => core::array::from_fn::<_, 8, _>(|i| line(8 * four + i)),
+        };
         let (mut a, mut b, mut sizes) = ([zero; 4], [zero; 4], [zero; 4]);
         for r in 0..4 {
-            (a[r], b[r]) = (isa.load_f32(&lines[2 * r]), isa.load_f32(&lines[2 * r + 1]));
+            (a[r], b[r]) = (isa.load_f32(lines[2 * r]), isa.load_f32(lines[2 * r + 1]));
             sizes[r] = isa.max(isa.abs(a[r]), isa.abs(b[r]));
         }
         let largest = isa.max_lane4(sizes);

@@ -1,7 +1,7 @@
 //! Quantized matrix × vector where a vector is four registers: each takes another row. So a row has one register of sums
 //! instead of four, and what rows share, activations and masks, need not make room for them.
 
-use super::vector::{Factors, MatVec, pieces};
+use super::vector::{Factors, MatVec, pieces, same_length};
 use super::{bias_and_zero, biased, range};
 use crate::format::{CHUNK, Quant};
 use crate::isa::{Isa, unrolled};
@@ -27,14 +27,15 @@ impl<Q: Quant> MatVec<'_, Q> {
     ) -> [f32; 4] {
         let mut sums = Sums { products: isa.splat(0.0), offsets: isa.splat(0.0) };
         let mut offsets = [0.0; 4];
+        let whole = same_length(rows);
         for (c, x) in x.iter().enumerate() {
             unrolled!(r in 0 1 2 3, {
                 for line in 0..Self::CHUNK_BYTES.div_ceil(64) {
                     isa.prefetch(rows[r], ahead[r].wrapping_add(c * Self::CHUNK_BYTES + 64 * line));
                 }
             });
-            let mut padded = [None; 4];
-            let chunk = pieces(rows, c * Self::CHUNK_BYTES, Self::CHUNK_BYTES, &mut padded);
+            let mut padded = None;
+            let chunk = pieces(whole, c * Self::CHUNK_BYTES, Self::CHUNK_BYTES, &mut padded);
             if const { Q::FORMAT.block_len() == 32 } {
                 let len = columns - c * CHUNK;
                 Self::half_of_blocks(isa, &chunk, 0, len, x, &mut sums);
@@ -48,9 +49,11 @@ impl<Q: Quant> MatVec<'_, Q> {
                 }
             }
         }
-        let (mut out, of_blocks) = (isa.sum_quarters(sums.products), isa.add_quarters(sums.offsets));
-        for r in 0..4 {
-            out[r] += of_blocks[r] + offsets[r];
+        let mut out = isa.sum_quarters_and(sums.products, sums.offsets);
+        if const { Q::FORMAT.block_len() != 32 } {
+            for r in 0..4 {
+                out[r] += offsets[r];
+            }
         }
         out
     }

@@ -94,8 +94,8 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         out: &mut [f32; R],
     ) {
         let full = columns / CHUNK;
+        let rows = same_length(rows);
         let mut sums = [isa.splat(0.0); R];
-        // All of one length, so that one check of a place in them does for all.
         let mut whole = [&[][..]; R];
         for r in 0..R {
             whole[r] = &rows[r][..full * Self::CHUNK_BYTES];
@@ -115,7 +115,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         let rest = columns % CHUNK;
         if rest > 0 {
             let start = full * Self::CHUNK_BYTES;
-            let mut padded = [None; R];
+            let mut padded = None;
             let chunk = pieces(rows, start, Self::CHUNK_BYTES, &mut padded);
             unrolled!(r < R, {
                 isa.prefetch(rows[r], ahead[r].wrapping_add(start));
@@ -282,22 +282,38 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
     }
 }
 
-/// `len` bytes of each row from `start` on. What follows a row is another, which activations of zero silence; only the
-/// last has nothing there, and zeros are put for that.
+/// What all of the rows have, so that one check of a place in them does for all.
+#[inline(always)]
+pub(super) fn same_length<const R: usize>(mut rows: [&[u8]; R]) -> [&[u8]; R] {
+    let mut len = rows[0].len();
+    for row in rows {
+        len = len.min(row.len());
+    }
+    for row in &mut rows {
+        *row = &row[..len];
+    }
+    rows
+}
+
+/// `len` bytes of each row from `start` on, of rows of the same length. What follows a row is another, which activations of
+/// zero silence; only the last has nothing there, and zeros are put for that.
 #[inline(always)]
 pub(super) fn pieces<'a, const R: usize>(
     rows: [&'a [u8]; R],
     start: usize,
     len: usize,
-    padded: &'a mut [Option<[u8; MAX_CHUNK_BYTES]>; R],
+    padded: &'a mut Option<[[u8; MAX_CHUNK_BYTES]; R]>,
 ) -> [&'a [u8]; R] {
     let mut pieces = [&[][..]; R];
-    for ((piece, row), padded) in pieces.iter_mut().zip(rows).zip(padded) {
-        let tail = &row[start..];
-        *piece = match tail.get(..len) {
-            Some(inside) => inside,
-            None => &padded.insert(pad(tail))[..len],
-        };
+    if rows[0].len() - start >= len {
+        for r in 0..R {
+            pieces[r] = &rows[r][start..][..len];
+        }
+    } else {
+        let padded = padded.insert(rows.map(|row| pad(&row[start..])));
+        for r in 0..R {
+            pieces[r] = &padded[r][..len];
+        }
     }
     pieces
 }
