@@ -425,7 +425,7 @@ fn attention() {
                 let mut out = vec![f32::NAN; q.len()];
                 let mut scratch = vec![[f32::NAN; 16]; attention_lines(head_dim)];
                 let view = MatrixMut::new(&mut out, head_dim);
-                attend(isa, &q, head_dim, cache, pages, first, group, score, view, &mut scratch);
+                attend(isa, &q, head_dim, cache, pages, first, group, None, score, view, &mut scratch);
                 let check = |out: &[f32], tolerance: f64, how: &str| {
                     for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                         assert!(
@@ -435,6 +435,16 @@ fn attention() {
                     }
                 };
                 check(&out, tolerance, "");
+                let width = head_dim + PART_TERMS;
+                let mut parts = vec![f32::NAN; positions.div_ceil(48) * tokens * group * width];
+                for (start, part) in (0..).step_by(48).zip(parts.chunks_mut(tokens * group * width)) {
+                    let (view, part) = (MatrixMut::new(part, width), Some(start..start + 48));
+                    attend(isa, &q, head_dim, cache, pages, first, group, part, score, view, &mut scratch);
+                }
+                for (query, out) in out.chunks_mut(head_dim).enumerate() {
+                    join_parts(isa, &parts[query * width..], tokens * group * width, out);
+                }
+                check(&out, tolerance, " in parts,");
                 if group == 1 && attends_in_i16(isa, 1000, head_dim) {
                     out.fill(f32::NAN);
                     let view = MatrixMut::new(&mut out, head_dim);

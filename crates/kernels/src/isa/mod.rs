@@ -207,8 +207,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
         }
         out.map(|out| self.load(&out))
     }
-    /// Asks for the cache line at `bytes[at]`, if there is one.
-    fn prefetch(self, bytes: &[u8], at: usize);
+    /// Asks for the cache line at byte `at` of `items`, or behind them, if there is one.
+    fn prefetch<T>(self, items: &[T], at: usize);
 
     // Integers
 

@@ -196,10 +196,10 @@ macro_rules! neon {
                 self.dot_signed1(acc, codes, x)
             }
             #[inline(always)]
-            fn prefetch1(self, bytes: &[u8], at: usize) {
+            fn prefetch1<T>(self, items: &[T], at: usize) {
                 // SAFETY: a prefetch never faults.
                 unsafe {
-                    asm!("prfm pldl1keep, [{p}]", p = in(reg) bytes.as_ptr().wrapping_add(at),
+                    asm!("prfm pldl1keep, [{p}]", p = in(reg) items.as_ptr().wrapping_byte_add(at),
                         options(nostack, preserves_flags, readonly));
                 }
             }

@@ -176,8 +176,8 @@ macro_rules! isa_by_parts {
                 }
             }
             #[inline(always)]
-            fn prefetch(self, bytes: &[u8], at: usize) {
-                self.prefetch1(bytes, at);
+            fn prefetch<T>(self, items: &[T], at: usize) {
+                self.prefetch1(items, at);
             }
             #[inline(always)]
             fn splat_i32(self, x: i32) -> Self::I32 {

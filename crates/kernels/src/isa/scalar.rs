@@ -119,7 +119,7 @@ impl Isa for Scalar {
         core::array::from_fn(|i| tables[i / 16][usize::from(indices[i] & 15)])
     }
     #[inline(always)]
-    fn prefetch(self, _: &[u8], _: usize) {}
+    fn prefetch<T>(self, _: &[T], _: usize) {}
     #[inline(always)]
     fn splat_i32(self, x: i32) -> [i32; 16] {
         [x; 16]

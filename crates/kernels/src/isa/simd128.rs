@@ -148,7 +148,7 @@ impl $isa {
 
     // WebAssembly has no prefetch.
     #[inline(always)]
-    fn prefetch1(self, _: &[u8], _: usize) {}
+    fn prefetch1<T>(self, _: &[T], _: usize) {}
 }
 
 super::parts::isa_by_parts! {

@@ -107,7 +107,7 @@ impl Cpu {
                 }
                 let head = HeadCache::F32(Lines { keys, values, key_scales: &[], value_scales: &[] });
                 let q = &q[rows.start * width + columns.start..];
-                worker.attention.attend(isa, exact, (q, width), head, None, 0, 1, score, out);
+                worker.attention.attend(isa, exact, (q, width), head, None, 0, 1, None, score, out);
             },
         );
     }

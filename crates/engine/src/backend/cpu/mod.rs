@@ -1,5 +1,6 @@
 //! The CPU: kernels on a pool of threads.
 
+mod attention;
 mod coarse;
 mod conv;
 mod encode;
@@ -18,10 +19,12 @@ use std::num::NonZero;
 use firecrest_kernels::format::CHUNK;
 use firecrest_kernels::isa::IsaKind;
 use firecrest_kernels::ops::{
-    self, Activation, AttentionPanels, FLOAT_PANELS, FloatPanel, HeadCache, I16Chunk, MatrixMut, PanelRun,
-    QuantizedChunk, RopeLayout, Score, Weights, attention_lines, chunks, panel_runs,
+    self, Activation, FLOAT_PANELS, FloatPanel, I16Chunk, MatrixMut, PanelRun, QuantizedChunk, RopeLayout,
+    Weights, chunks, panel_runs,
 };
 
+pub(crate) use attention::Attention;
+use attention::AttentionMemory;
 pub(crate) use coarse::CoarseMatrix;
 pub(crate) use conv::ConvCache;
 pub(crate) use encode::SequenceAttention;
@@ -117,6 +120,8 @@ pub(crate) struct Cpu {
     forms: Forms,
     /// Sums over some of the neurons.
     parts: Vec<sparse::Part>,
+    /// What single tokens attend to in parts of their positions.
+    attended: Vec<f32>,
     /// Activations for a guess.
     coarse: Vec<u8>,
 }
@@ -181,37 +186,6 @@ struct Worker {
     head: encode::HeadMemory,
 }
 
-/// What a thread attends in.
-#[derive(Debug, Default)]
-struct AttentionMemory {
-    lines: Vec<[f32; 16]>,
-    panels: Vec<AttentionPanels>,
-}
-
-impl AttentionMemory {
-    /// As [`ops::attend`], in 16-bit fixed point where that takes less time, unless `exact`.
-    fn attend(
-        &mut self,
-        isa: IsaKind,
-        exact: bool,
-        (q, q_stride): (&[f32], usize),
-        cache: HeadCache<'_>,
-        pages: Option<&[u32]>,
-        first: usize,
-        group: usize,
-        score: Score,
-        out: MatrixMut<'_>,
-    ) {
-        let head_dim = out.columns();
-        if !exact && group == 1 && ops::attends_in_i16(isa, out.rows(), head_dim) {
-            self.panels.resize_with(1, || AttentionPanels::ZERO);
-            return ops::attend_i16(isa, q, q_stride, cache, pages, first, score, out, &mut self.panels[0]);
-        }
-        self.lines.resize(attention_lines(head_dim).max(self.lines.len()), [0.0; 16]);
-        ops::attend(isa, q, q_stride, cache, pages, first, group, score, out, &mut self.lines);
-    }
-}
-
 /// The input of a product.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
@@ -245,17 +219,6 @@ impl Turns {
     }
 }
 
-/// How a layer attends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attention<'a> {
-    pub(crate) heads: usize,
-    pub(crate) scale: f32,
-    pub(crate) soft_cap: Option<f32>,
-    pub(crate) window: Option<usize>,
-    /// ALiBi slopes, one a head.
-    pub(crate) slopes: Option<&'a [f32]>,
-}
-
 /// Consecutive tokens of one sequence among those of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a> {
@@ -277,6 +240,7 @@ impl Cpu {
             workers,
             forms: Forms::default(),
             parts: Vec::new(),
+            attended: Vec::new(),
             coarse: Vec::new(),
         })
     }
@@ -401,114 +365,6 @@ impl Cpu {
                 ops::rotate(head, turns.of(t), layout);
             }
         });
-    }
-
-    /// Stores keys and values, `[tokens, kv_heads * head_dim]`, with the tokens of `rows` one after another.
-    pub(crate) fn remember(
-        &mut self,
-        [k, v]: [&Buffer; 2],
-        cache: &mut KvCache,
-        layer: usize,
-        rows: &[Rows<'_>],
-    ) {
-        let isa = self.isa;
-        let head_dim = cache.heads(layer).head_dim;
-        let positions = rows.iter().flat_map(|rows| {
-            (rows.first..rows.first + rows.tokens).map(|position| rows.pages.place(position))
-        });
-        let stride = k.columns();
-        let keys_and_values = k.read().chunks_exact(stride).zip(v.read().chunks_exact(stride));
-        for (place, (k, v)) in positions.zip(keys_and_values) {
-            let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
-            for (head, (k, v)) in heads.enumerate() {
-                ops::store_kv(isa, cache.head_mut(layer, head), place, k, v);
-            }
-        }
-    }
-
-    /// Attends, each sequence to itself: `q` is `[tokens, heads * head_dim]`, with the tokens of `rows` one after another,
-    /// whose keys and values are in the cache. `out` becomes like `q`.
-    pub(crate) fn attend(
-        &mut self,
-        attention: Attention<'_>,
-        q: &Buffer,
-        cache: &KvCache,
-        layer: usize,
-        rows: &[Rows<'_>],
-        out: &mut Buffer,
-    ) {
-        let (isa, exact) = (self.isa, self.is_exact());
-        let KvHeads { heads: kv_heads, head_dim } = cache.heads(layer);
-        let Attention { heads, scale, soft_cap, window, slopes } = attention;
-        let q_stride = heads * head_dim;
-        out.reshape(q.tokens(), q_stride);
-        let group = heads / kv_heads;
-        // For single tokens, heads that share keys and values may read them together, if no thread goes without for that.
-        let busy = kv_heads * rows.len() >= self.threads();
-        let together = busy && slopes.is_none() && ops::attends_together(isa, group);
-        let heads_of = |rows: &Rows<'_>| if together && rows.tokens == 1 { group } else { 1 };
-        let (mut rest, mut views) =
-            (MatrixMut::new(out.data_mut(), q_stride), Vec::with_capacity(rows.len()));
-        let (mut rest_of_q, mut queries) = (q.read(), Vec::with_capacity(rows.len()));
-        for rows in rows {
-            let (view, after) = rest.split_rows(rows.tokens);
-            views.push(view);
-            rest = after;
-            let (q, after) = rest_of_q.split_at(rows.tokens * q_stride);
-            queries.push(q);
-            rest_of_q = after;
-        }
-        self.pool.for_columns(
-            &mut views,
-            |i| heads_of(&rows[i]) * head_dim,
-            &mut self.workers,
-            |worker, i, columns, mut out| {
-                let head = columns.start / head_dim;
-                let together = heads_of(&rows[i]);
-                let (out, stride) = match together {
-                    1 => (out, q_stride),
-                    _ => (MatrixMut::new(out.row_mut(0), head_dim), head_dim),
-                };
-                let slope = slopes.map_or(0.0, |slopes| slopes[head]);
-                let score = Score { scale, soft_cap, window, causal: true, slope };
-                worker.attention.attend(
-                    isa,
-                    exact,
-                    (&queries[i][columns.start..], stride),
-                    cache.head(layer, head / group),
-                    Some(rows[i].pages.pages()),
-                    rows[i].first,
-                    together,
-                    score,
-                    out,
-                );
-            },
-        );
-    }
-
-    /// Moves the positions from `keep + discard` up to `len` of a sequence whose pages no other uses down to `keep`, turning
-    /// keys back by the angles of `rope`.
-    pub(crate) fn shift(
-        &mut self,
-        cache: &mut KvCache,
-        table: &PageTable,
-        layer: usize,
-        [keep, discard, len]: [usize; 3],
-        rope: Option<(RopeLayout, &[(f32, f32)])>,
-    ) {
-        let KvHeads { heads, head_dim } = cache.heads(layer);
-        let mut key = vec![0.0; head_dim];
-        for head in 0..heads {
-            for position in keep + discard..len {
-                let [from, to] = [position, position - discard].map(|position| table.place(position));
-                ops::load_key(self.isa, cache.head(layer, head), from, &mut key);
-                if let Some((layout, turns)) = rope {
-                    ops::rotate(&mut key, turns, layout);
-                }
-                ops::store_key(self.isa, cache.head_mut(layer, head), to, &key);
-                ops::move_values(cache.head_mut(layer, head), head_dim, from, to, 1);
-            }
-        }
     }
 
     fn form(&self, matrix: &Matrix) -> Form {

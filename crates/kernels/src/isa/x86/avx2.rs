@@ -87,8 +87,8 @@ impl Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch1(self, bytes: &[u8], at: usize) {
-        prefetch(bytes, at);
+    fn prefetch1<T>(self, items: &[T], at: usize) {
+        prefetch(items, at);
     }
 }
 

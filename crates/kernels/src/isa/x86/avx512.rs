@@ -229,8 +229,8 @@ macro_rules! avx512 {
                 unsafe { _mm512_sll_epi16(v, _mm_cvtsi32_si128(BITS)) }
             }
             #[inline(always)]
-            fn prefetch(self, bytes: &[u8], at: usize) {
-                prefetch(bytes, at);
+            fn prefetch<T>(self, items: &[T], at: usize) {
+                prefetch(items, at);
             }
         }
     };

@@ -89,8 +89,8 @@ use interleave;
 /// A pointer for a prefetch, which may point anywhere. The line goes to the second level of the cache, which waits for more
 /// lines at once than the first.
 #[inline(always)]
-fn prefetch(bytes: &[u8], at: usize) {
+fn prefetch<T>(items: &[T], at: usize) {
     use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     // SAFETY: a prefetch never faults, and SSE is part of x86-64.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(items.as_ptr().wrapping_byte_add(at).cast()) }
 }

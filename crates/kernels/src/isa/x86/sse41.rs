@@ -97,8 +97,8 @@ impl Sse41 {
         *to = lanes.map(f32_to_f16);
     }
     #[inline(always)]
-    fn prefetch1(self, bytes: &[u8], at: usize) {
-        prefetch(bytes, at);
+    fn prefetch1<T>(self, items: &[T], at: usize) {
+        prefetch(items, at);
     }
 }
 

@@ -9,6 +9,8 @@ pub use cache::{
 };
 pub use fixed::{AttentionPanels, attend_i16, attends_in_i16};
 
+use core::ops::Range;
+
 use super::MatrixMut;
 use super::activation::exp_lanes;
 use super::math::exp;
@@ -47,16 +49,22 @@ pub const fn attention_lines(head_dim: usize) -> usize {
     QUERIES * head_dim.div_ceil(LANES)
 }
 
+/// What a part of an attention holds besides its weighted sum of values: the largest score and the sum of weights.
+pub const PART_TERMS: usize = 2;
+
 /// Attends the queries of heads that share a cache: `out[t] = Σ_p softmax_p(score(t, p)) · value[p]`.
 ///
 /// Query `t` is `q[t * q_stride ..][.. head_dim]`, already rotated, at position `first + t / group`, where `group` heads
 /// attend together; it sees positions up to its own (up to the last query's, where [`Score::causal`] is false) that the
 /// window reaches. `out` is `[tokens * group, head_dim]`.
 ///
+/// With `part`, which begins and ends at multiples of [`LANES`], it attends to those positions alone, and `out` is
+/// `[tokens * group, head_dim + PART_TERMS]`, for [`join_parts`]: so that threads share the keys of one query.
+///
 /// Position `p` of the sequence lies at position `p` of `cache`, or with `pages` at `pages[p / PAGE] * PAGE + p % PAGE`,
 /// so that sequences share a cache, and what they begin with (PagedAttention, arXiv 2309.06180).
 ///
-/// Panics if `group` is zero, if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
+/// Panics if `group` is zero, if `part` is not as said, if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
 /// [`attention_lines`]; what it holds does not matter.
 pub fn attend(
     isa: IsaKind,
@@ -66,19 +74,24 @@ pub fn attend(
     pages: Option<&[u32]>,
     first: usize,
     group: usize,
+    part: Option<Range<usize>>,
     score: Score,
     out: MatrixMut<'_>,
     scratch: &mut [[f32; LANES]],
 ) {
+    let terms = if part.is_some() { PART_TERMS } else { 0 };
+    let head_dim = out.columns() - terms;
+    let part = part.unwrap_or(0..usize::MAX / LANES * LANES);
+    assert!(part.start.is_multiple_of(LANES) && part.end.is_multiple_of(LANES), "parts of whole blocks");
     match cache {
         HeadCache::F32(cache) => {
-            isa.run(Attend { q, q_stride, cache, pages, first, group, score, out, scratch })
+            isa.run(Attend { q, q_stride, head_dim, cache, pages, first, group, part, score, out, scratch })
         }
         HeadCache::F16(cache) => {
-            isa.run(Attend { q, q_stride, cache, pages, first, group, score, out, scratch })
+            isa.run(Attend { q, q_stride, head_dim, cache, pages, first, group, part, score, out, scratch })
         }
         HeadCache::Q8_0(cache) => {
-            isa.run(Attend { q, q_stride, cache, pages, first, group, score, out, scratch })
+            isa.run(Attend { q, q_stride, head_dim, cache, pages, first, group, part, score, out, scratch })
         }
     }
 }
@@ -99,17 +112,19 @@ impl Op for Together {
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) -> bool {
-        self.group > 1 && (I::TOKENS < 4 || self.group.is_multiple_of(4))
+        self.group >= if I::TOKENS < 4 { 2 } else { 3 }
     }
 }
 
 struct Attend<'a, T> {
     q: &'a [f32],
     q_stride: usize,
+    head_dim: usize,
     cache: Lines<'a, T>,
     pages: Option<&'a [u32]>,
     first: usize,
     group: usize,
+    part: Range<usize>,
     score: Score,
     out: MatrixMut<'a>,
     scratch: &'a mut [[f32; LANES]],
@@ -130,19 +145,18 @@ impl<T: Element> Op for Attend<'_, T> {
                 t += QUERIES;
             }
         }
-        // A vector takes four of few registers, or none.
+        // A vector takes four of few registers, or none. One query too few costs less than queries one by one.
         let few = const { I::TOKENS < 4 };
-        while !few && t + 4 <= queries {
-            if const { I::TOKENS >= QUERIES } {
+        let step = if few { FEW } else { 4 };
+        while t + step <= queries + 1 {
+            if few {
+                self.queries::<I, FEW, 1, 1>(isa, t);
+            } else if const { I::TOKENS >= QUERIES } {
                 self.queries::<I, 4, 1, 2>(isa, t);
             } else {
                 self.queries::<I, 4, 1, 1>(isa, t);
             }
-            t += 4;
-        }
-        while few && t + FEW <= queries {
-            self.queries::<I, FEW, 1, 1>(isa, t);
-            t += FEW;
+            t += step;
         }
         while t < queries {
             if few {
@@ -156,19 +170,22 @@ impl<T: Element> Op for Attend<'_, T> {
 }
 
 impl<T: Element> Attend<'_, T> {
-    /// `Q` queries from `t` on: `K` blocks of keys at a time for the scores, `V` vectors of dimensions for the values.
+    /// `Q` queries from `t` on, the last of which stands for those that are not there: `K` blocks of keys at a time for the
+    /// scores, `V` vectors of dimensions for the values.
     #[inline(always)]
     fn queries<I: Isa, const Q: usize, const K: usize, const V: usize>(&mut self, isa: I, t: usize) {
-        let head_dim = self.out.columns();
+        let head_dim = self.head_dim;
         let value_lines = head_dim.div_ceil(LANES);
-        let position = |t: usize| self.first + t / self.group;
-        let end = position(self.out.rows() - 1);
+        let most = self.out.rows() - 1;
+        let position = |t: usize| self.first + t.min(most) / self.group;
+        let end = position(most);
         let last = if self.score.causal { position(t + Q - 1) } else { end };
         let begin = self.score.window.map_or(0, |window| (position(t) + 1).saturating_sub(window));
+        let (begin, behind) = (begin.max(self.part.start), (last + 1).min(self.part.end));
 
         let mut q = [&[][..]; Q];
         for i in 0..Q {
-            q[i] = &self.q[(t + i) * self.q_stride..][..head_dim];
+            q[i] = &self.q[(t + i).min(most) * self.q_stride..][..head_dim];
         }
         let sums = &mut self.scratch[..Q * value_lines];
         sums.fill([0.0; LANES]);
@@ -176,22 +193,27 @@ impl<T: Element> Attend<'_, T> {
         let mut total = [0.0; Q];
         let mut weights = [[[0.0; LANES]; SPAN / LANES]; Q];
 
+        // Later queries find in the cache what the first have read.
+        let fetch = t == 0;
         let mut span = begin / LANES * LANES;
-        while span <= last {
-            let len = (PAGE - span % PAGE).min(last + 1 - span);
+        while span < behind {
+            let len = (PAGE - span % PAGE).min(behind - span);
             let at = match self.pages {
                 Some(pages) => pages[span / PAGE] as usize * PAGE + span % PAGE,
                 None => span,
             };
             let blocks = len.div_ceil(LANES);
-            let mut block = 0;
-            while block + K <= blocks {
-                scores::<I, T, Q, K>(isa, &self.cache, self.score, &q, [span, at], block, &mut weights);
-                block += K;
-            }
-            while K > 1 && block < blocks {
-                scores::<I, T, Q, 1>(isa, &self.cache, self.score, &q, [span, at], block, &mut weights);
-                block += 1;
+            for block in (0..blocks).step_by(K) {
+                scores::<I, T, Q, K>(
+                    isa,
+                    &self.cache,
+                    self.score,
+                    &q,
+                    [span, at],
+                    [block, blocks],
+                    fetch,
+                    &mut weights,
+                );
             }
             for i in 0..Q {
                 let weights = &mut weights[i][..blocks];
@@ -216,26 +238,86 @@ impl<T: Element> Attend<'_, T> {
             let positions = at..at + len;
             let mut line = 0;
             while line + V <= value_lines {
-                values::<I, T, Q, V>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
+                values::<I, T, Q, V>(
+                    isa,
+                    &self.cache,
+                    positions.clone(),
+                    &weights,
+                    sums,
+                    line,
+                    value_lines,
+                    fetch,
+                );
                 line += V;
             }
             while V > 1 && line < value_lines {
-                values::<I, T, Q, 1>(isa, &self.cache, positions.clone(), &weights, sums, line, value_lines);
+                values::<I, T, Q, 1>(
+                    isa,
+                    &self.cache,
+                    positions.clone(),
+                    &weights,
+                    sums,
+                    line,
+                    value_lines,
+                    fetch,
+                );
                 line += 1;
             }
             span += len;
         }
         for i in 0..Q {
             let sums = sums[i * value_lines..][..value_lines].as_flattened();
-            for (out, sum) in self.out.row_mut(t + i).iter_mut().zip(sums) {
-                *out = sum / total[i];
+            let (out, terms) = self.out.row_mut((t + i).min(most)).split_at_mut(head_dim);
+            let total = match terms {
+                [] => total[i],
+                _ => {
+                    terms.copy_from_slice(&[largest[i], total[i]]);
+                    1.0
+                }
+            };
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum / total;
             }
         }
     }
 }
 
-/// Scores of `Q` queries for `K` blocks of 16 keys, of a span that begins at position `span` and lies `at` some place in
-/// the cache.
+/// The attention of one query, `out`, from its parts over the positions, of which one at least it sees: each the first
+/// of `stride` floats, as [`attend`] leaves them.
+pub fn join_parts(isa: IsaKind, parts: &[f32], stride: usize, out: &mut [f32]) {
+    isa.run(JoinParts { parts, stride, out });
+}
+
+struct JoinParts<'a> {
+    parts: &'a [f32],
+    stride: usize,
+    out: &'a mut [f32],
+}
+
+impl Op for JoinParts<'_> {
+    const DOTS: bool = false;
+
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self { parts, stride, out } = self;
+        let head_dim = out.len();
+        let largest =
+            parts.chunks(stride).fold(f32::NEG_INFINITY, |largest, part| largest.max(part[head_dim]));
+        let mut total = 0.0;
+        out.fill(0.0);
+        for part in parts.chunks(stride) {
+            let weight = isa.max_lane(exp(isa, isa.splat(part[head_dim] - largest)));
+            total += weight * part[head_dim + 1];
+            out.iter_mut().zip(part).for_each(|(out, sum)| *out += weight * sum);
+        }
+        out.iter_mut().for_each(|out| *out /= total);
+    }
+}
+
+/// Scores of `Q` queries for `K` of the `blocks` of 16 keys of a span, which begins at position `span` and lies `at` some
+/// place in the cache. Behind the last block it stands for those that are not there.
 #[inline(always)]
 fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
     isa: I,
@@ -243,15 +325,24 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
     score: Score,
     q: &[&[f32]; Q],
     [span, at]: [usize; 2],
-    block: usize,
+    [block, blocks]: [usize; 2],
+    fetch: bool,
     out: &mut [[[f32; LANES]; SPAN / LANES]; Q],
 ) {
     let head_dim = q[0].len();
     let groups = head_dim.div_ceil(GROUP);
-    let first_block = at / LANES + block;
     let mut keys = [&[][..]; K];
+    let mut places = [0; K];
     for b in 0..K {
-        keys[b] = &cache.keys[(first_block + b) * head_dim..][..head_dim];
+        places[b] = at / LANES + (block + b).min(blocks - 1);
+        keys[b] = &cache.keys[places[b] * head_dim..][..head_dim];
+    }
+    // The same of the next page.
+    if fetch {
+        let bytes = head_dim * size_of::<[T; LANES]>();
+        for line in (0..K * bytes).step_by(64) {
+            isa.prefetch(keys[0], PAGE / LANES * bytes + line);
+        }
     }
     let mut sums = [[isa.splat(0.0); K]; Q];
     if T::SCALED {
@@ -259,7 +350,7 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
             let mut part = [[isa.splat(0.0); K]; Q];
             add_products(isa, q, &keys, g * GROUP..((g + 1) * GROUP).min(head_dim), &mut part);
             for b in 0..K {
-                let scale = isa.load_f16(&cache.key_scales[(first_block + b) * groups + g]);
+                let scale = isa.load_f16(&cache.key_scales[places[b] * groups + g]);
                 for i in 0..Q {
                     sums[i][b] = isa.mul_add(part[i][b], scale, sums[i][b]);
                 }
@@ -305,7 +396,7 @@ fn add_products<I: Isa, T: Element, const Q: usize, const K: usize>(
     isa: I,
     q: &[&[f32]; Q],
     keys: &[&[[T; LANES]]; K],
-    dims: core::ops::Range<usize>,
+    dims: Range<usize>,
     sums: &mut [[I::F32; K]; Q],
 ) {
     // All of one length, so that nothing is checked in the loop: sums that it may leave by a panic are stored each time.
@@ -355,11 +446,12 @@ fn mask(scores: &mut [[f32; LANES]], span: usize, last: usize, query: usize, win
 fn values<I: Isa, T: Element, const Q: usize, const V: usize>(
     isa: I,
     cache: &Lines<'_, T>,
-    positions: core::ops::Range<usize>,
+    positions: Range<usize>,
     weights: &[[[f32; LANES]; SPAN / LANES]; Q],
     sums: &mut [[f32; LANES]],
     line: usize,
     value_lines: usize,
+    fetch: bool,
 ) {
     let mut acc = [[isa.splat(0.0); V]; Q];
     for i in 0..Q {
@@ -368,7 +460,13 @@ fn values<I: Isa, T: Element, const Q: usize, const V: usize>(
         }
     }
     let lines = &cache.values[positions.start * value_lines..positions.end * value_lines];
+    let bytes = value_lines * size_of::<[T; LANES]>();
     for (p, lines) in lines.chunks_exact(value_lines).enumerate() {
+        if fetch && line == 0 {
+            for line in (0..bytes).step_by(64) {
+                isa.prefetch(lines, PAGE * bytes + line);
+            }
+        }
         let lines = &lines[line..line + V];
         for v in 0..V {
             let mut value = T::load(isa, &lines[v]);
