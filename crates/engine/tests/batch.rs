@@ -126,6 +126,28 @@ fn small_batches_are_equal_to_the_last_bit() {
     }
 }
 
+/// A token behind many attends to parts of them, in tasks of their own; several tokens to all at once.
+#[test]
+fn parts_of_a_long_context_make_the_whole_whatever_the_threads() {
+    for name in ["llama3", "gemma2", "bloom", "qwen3moe"] {
+        let model = model(name);
+        for len in [129, 256, 700] {
+            let prompt = tokens(len, len);
+            let (most, last) = prompt.split_at(len - 1);
+            let [one, several] = [1, 3].map(|threads| {
+                let mut options = exact(1024);
+                options.cpu.threads = NonZero::new(threads);
+                options.block = 1024;
+                let whole = alone(&model, &options, &prompt, &[]).remove(0);
+                let parts = alone(&model, &options, most, last).remove(1);
+                assert_close(&parts, &whole, &format!("{name}, {len} tokens, {threads} threads"));
+                parts
+            });
+            assert_eq!(one, several, "{name}, {len} tokens");
+        }
+    }
+}
+
 #[test]
 fn forks_are_as_sequences_of_their_own_and_do_not_touch_each_other() {
     // Keys and values in whole pages and a begun one; with a window, and with convolutions.
