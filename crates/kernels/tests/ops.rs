@@ -435,16 +435,30 @@ fn attention() {
                     }
                 };
                 check(&out, tolerance, "");
-                let width = head_dim + PART_TERMS;
-                let mut parts = vec![f32::NAN; positions.div_ceil(48) * tokens * group * width];
-                for (start, part) in (0..).step_by(48).zip(parts.chunks_mut(tokens * group * width)) {
-                    let (view, part) = (MatrixMut::new(part, width), Some(start..start + 48));
-                    attend(isa, &q, head_dim, cache, pages, first, group, part, score, view, &mut scratch);
+                if ATTENDS_TO_PARTS {
+                    let (width, queries) = (head_dim + PART_TERMS, tokens * group);
+                    let mut parts = vec![f32::NAN; positions.div_ceil(48) * queries * width];
+                    for (start, part) in (0..).step_by(48).zip(parts.chunks_mut(queries * width)) {
+                        let (view, part) = (MatrixMut::new(part, width), Some(start..start + 48));
+                        attend(
+                            isa,
+                            &q,
+                            head_dim,
+                            cache,
+                            pages,
+                            first,
+                            group,
+                            part,
+                            score,
+                            view,
+                            &mut scratch,
+                        );
+                    }
+                    for (query, out) in out.chunks_mut(head_dim).enumerate() {
+                        join_parts(isa, &parts[query * width..], queries * width, out);
+                    }
+                    check(&out, tolerance, " in parts,");
                 }
-                for (query, out) in out.chunks_mut(head_dim).enumerate() {
-                    join_parts(isa, &parts[query * width..], tokens * group * width, out);
-                }
-                check(&out, tolerance, " in parts,");
                 if group == 1 && attends_in_i16(isa, 1000, head_dim) {
                     out.fill(f32::NAN);
                     let view = MatrixMut::new(&mut out, head_dim);

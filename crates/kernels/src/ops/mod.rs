@@ -17,9 +17,9 @@ mod rope;
 
 pub use activation::{Activation, activate, activate_gated, activate_rows};
 pub use attention::{
-    AttentionPanels, HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE, PART_TERMS, Score,
-    attend, attend_i16, attends_in_i16, attends_together, attention_lines, join_parts, load_key, move_values,
-    store_key, store_kv,
+    ATTENDS_TO_PARTS, AttentionPanels, HeadCache, HeadCacheMut, HeadShape, KvFormat, Lines, LinesMut, PAGE,
+    PART_TERMS, Score, attend, attend_i16, attends_in_i16, attends_together, attention_lines, join_parts,
+    load_key, move_values, store_key, store_kv,
 };
 pub use coarse::{CoarseLayout, CoarseScales, coarse_product};
 pub use matmul::{

@@ -28,7 +28,8 @@ const MOST_PARTS: usize = 16;
 /// (Flash-Decoding, crfm.stanford.edu/2023/10/12/flashdecoding.html). The number of threads has no say, so that the same
 /// numbers are added in the same order on every machine.
 struct Cut {
-    seen: Range<usize>,
+    /// Where the first part begins.
+    start: usize,
     parts: usize,
     /// Positions of a part.
     len: usize,
@@ -40,27 +41,29 @@ impl Cut {
     fn new(rows: &Rows<'_>, window: Option<usize>, head_dim: usize) -> Self {
         let end = rows.first + rows.tokens;
         let seen = window.map_or(0, |window| end.saturating_sub(window)) / PAGE * PAGE..end;
-        let several = has_threads() && rows.tokens == 1 && seen.len() > PART;
-        let most = if several { seen.len().div_ceil(PART).min(MOST_PARTS) } else { 1 };
-        // Of equal length, so that rounding up may leave fewer than the most.
+        if !ops::ATTENDS_TO_PARTS || rows.tokens > 1 || seen.len() <= PART {
+            return Self { start: 0, parts: 1, len: 0, width: head_dim };
+        }
+        let most = seen.len().div_ceil(PART).min(MOST_PARTS);
+        // Of equal length, so that rounding up may leave fewer than the most, yet never one.
         let len = seen.len().div_ceil(most).next_multiple_of(PAGE);
-        let parts = if several { seen.len().div_ceil(len) } else { 1 };
-        Self { seen, parts, len, width: head_dim + if parts > 1 { PART_TERMS } else { 0 } }
+        let parts = seen.len().div_ceil(len);
+        Self { start: seen.start, parts, len, width: head_dim + PART_TERMS }
+    }
+
+    /// How many; one where it is not cut.
+    fn parts(&self) -> usize {
+        if ops::ATTENDS_TO_PARTS { self.parts } else { 1 }
     }
 
     fn is_needed(&self) -> bool {
-        has_threads() && self.parts > 1
+        self.parts() > 1
     }
 
     fn part(&self, i: usize) -> Option<Range<usize>> {
-        let start = self.seen.start + i * self.len;
+        let start = self.start + i * self.len;
         self.is_needed().then(|| start..start + self.len)
     }
-}
-
-/// Whether this build can share work at all.
-const fn has_threads() -> bool {
-    cfg!(any(not(target_family = "wasm"), target_feature = "atomics"))
 }
 
 /// What a thread attends in.
@@ -136,7 +139,7 @@ impl Cpu {
         let (q_stride, group) = (heads * head_dim, heads / kv_heads);
         out.reshape(q.tokens(), q_stride);
         let cuts: Vec<_> = rows.iter().map(|rows| Cut::new(rows, window, head_dim)).collect();
-        let in_parts = cuts.iter().filter(|cut| cut.is_needed()).map(|cut| cut.parts);
+        let in_parts = cuts.iter().filter(|cut| cut.is_needed()).map(Cut::parts);
         self.attended.resize(in_parts.sum::<usize>() * heads * (head_dim + PART_TERMS), 0.0);
 
         let (mut views, mut queries) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
@@ -147,7 +150,7 @@ impl Cpu {
             (view, rest) = rest.split_rows(rows.tokens);
             (q, rest_of_q) = rest_of_q.split_at(rows.tokens * q_stride);
             if cut.is_needed() {
-                let columns = cut.parts * heads * cut.width;
+                let columns = cut.parts() * heads * cut.width;
                 (parts, rest_of_parts) = rest_of_parts.split_at_mut(columns);
                 view = MatrixMut::new(parts, columns);
             }
@@ -156,9 +159,9 @@ impl Cpu {
         }
         // For single tokens, heads that share keys and values may read them together, if the tasks remain so many that no
         // thread waits long for the last.
-        let tasks = kv_heads * cuts.iter().map(|cut| cut.parts).sum::<usize>();
+        let tasks = || kv_heads * cuts.iter().map(Cut::parts).sum::<usize>();
         let threads = self.pool.threads();
-        let plenty = threads == 1 || tasks >= 2 * threads;
+        let plenty = !ops::ATTENDS_TO_PARTS || threads == 1 || tasks() >= 2 * threads;
         let together = plenty && slopes.is_none() && ops::attends_together(isa, group);
         let heads_of = |rows: &Rows<'_>| if together && rows.tokens == 1 { group } else { 1 };
         self.pool.for_columns(
@@ -169,7 +172,7 @@ impl Cpu {
                 let (together, cut) = (heads_of(&rows[i]), &cuts[i]);
                 // A thread's parts of a head follow one another, so that it streams through the cache.
                 let task = columns.start / columns.len();
-                let head = task / cut.parts * together;
+                let head = task / cut.parts() * together;
                 let (out, stride) = match together {
                     1 => (out, q_stride),
                     _ => (MatrixMut::new(out.row_mut(0), cut.width), head_dim),
@@ -184,7 +187,7 @@ impl Cpu {
                     Some(rows[i].pages.pages()),
                     rows[i].first,
                     together,
-                    cut.part(task % cut.parts),
+                    cut.part(task % cut.parts()),
                     score,
                     out,
                 );
@@ -196,10 +199,10 @@ impl Cpu {
             let (token, parts);
             (token, rest) = rest.split_at_mut(rows.tokens * q_stride);
             if cut.is_needed() {
-                (parts, rest_of_parts) = rest_of_parts.split_at(cut.parts * heads * cut.width);
+                (parts, rest_of_parts) = rest_of_parts.split_at(cut.parts() * heads * cut.width);
                 let stride = heads_of(rows) * cut.width;
                 let heads = token.chunks_exact_mut(heads_of(rows) * head_dim);
-                for (heads, parts) in heads.zip(parts.chunks_exact(cut.parts * stride)) {
+                for (heads, parts) in heads.zip(parts.chunks_exact(cut.parts() * stride)) {
                     for (i, out) in heads.chunks_exact_mut(head_dim).enumerate() {
                         ops::join_parts(isa, &parts[i * cut.width..], stride, out);
                     }

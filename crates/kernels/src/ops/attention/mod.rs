@@ -49,6 +49,9 @@ pub const fn attention_lines(head_dim: usize) -> usize {
     QUERIES * head_dim.div_ceil(LANES)
 }
 
+/// Whether [`attend`] attends to parts. Builds for WebAssembly without threads have no use for that, and leave it out.
+pub const ATTENDS_TO_PARTS: bool = cfg!(any(not(target_family = "wasm"), target_feature = "atomics"));
+
 /// What a part of an attention holds besides its weighted sum of values: the largest score and the sum of weights.
 pub const PART_TERMS: usize = 2;
 
@@ -64,7 +67,7 @@ pub const PART_TERMS: usize = 2;
 /// Position `p` of the sequence lies at position `p` of `cache`, or with `pages` at `pages[p / PAGE] * PAGE + p % PAGE`,
 /// so that sequences share a cache, and what they begin with (PagedAttention, arXiv 2309.06180).
 ///
-/// Panics if `group` is zero, if `part` is not as said, if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
+/// Panics if `group` is zero, if `part` is not as said or [left out](ATTENDS_TO_PARTS), if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
 /// [`attention_lines`]; what it holds does not matter.
 pub fn attend(
     isa: IsaKind,
@@ -79,6 +82,7 @@ pub fn attend(
     out: MatrixMut<'_>,
     scratch: &mut [[f32; LANES]],
 ) {
+    let part = part.filter(|_| ATTENDS_TO_PARTS);
     let terms = if part.is_some() { PART_TERMS } else { 0 };
     let head_dim = out.columns() - terms;
     let part = part.unwrap_or(0..usize::MAX / LANES * LANES);
@@ -145,10 +149,10 @@ impl<T: Element> Op for Attend<'_, T> {
                 t += QUERIES;
             }
         }
-        // A vector takes four of few registers, or none. One query too few costs less than queries one by one.
+        // A vector takes four of few registers, or none.
         let few = const { I::TOKENS < 4 };
         let step = if few { FEW } else { 4 };
-        while t + step <= queries + 1 {
+        while t + step <= queries + usize::from(stands_in::<I>()) {
             if few {
                 self.queries::<I, FEW, 1, 1>(isa, t);
             } else if const { I::TOKENS >= QUERIES } {
@@ -169,6 +173,11 @@ impl<T: Element> Op for Attend<'_, T> {
     }
 }
 
+/// Whether four queries attend where there are three, the last twice: that takes no longer than three would.
+const fn stands_in<I: Isa>() -> bool {
+    I::TOKENS >= 4
+}
+
 impl<T: Element> Attend<'_, T> {
     /// `Q` queries from `t` on, the last of which stands for those that are not there: `K` blocks of keys at a time for the
     /// scores, `V` vectors of dimensions for the values.
@@ -176,12 +185,15 @@ impl<T: Element> Attend<'_, T> {
     fn queries<I: Isa, const Q: usize, const K: usize, const V: usize>(&mut self, isa: I, t: usize) {
         let head_dim = self.head_dim;
         let value_lines = head_dim.div_ceil(LANES);
-        let most = self.out.rows() - 1;
+        let end = self.first + (self.out.rows() - 1) / self.group;
+        let most = if const { stands_in::<I>() } { self.out.rows() - 1 } else { usize::MAX };
         let position = |t: usize| self.first + t.min(most) / self.group;
-        let end = position(most);
         let last = if self.score.causal { position(t + Q - 1) } else { end };
         let begin = self.score.window.map_or(0, |window| (position(t) + 1).saturating_sub(window));
-        let (begin, behind) = (begin.max(self.part.start), (last + 1).min(self.part.end));
+        let (begin, behind) = match ATTENDS_TO_PARTS {
+            true => (begin.max(self.part.start), (last + 1).min(self.part.end)),
+            false => (begin, last + 1),
+        };
 
         let mut q = [&[][..]; Q];
         for i in 0..Q {
@@ -269,6 +281,7 @@ impl<T: Element> Attend<'_, T> {
             let sums = sums[i * value_lines..][..value_lines].as_flattened();
             let (out, terms) = self.out.row_mut((t + i).min(most)).split_at_mut(head_dim);
             let total = match terms {
+                _ if !ATTENDS_TO_PARTS => total[i],
                 [] => total[i],
                 _ => {
                     terms.copy_from_slice(&[largest[i], total[i]]);
@@ -334,7 +347,7 @@ fn scores<I: Isa, T: Element, const Q: usize, const K: usize>(
     let mut keys = [&[][..]; K];
     let mut places = [0; K];
     for b in 0..K {
-        places[b] = at / LANES + (block + b).min(blocks - 1);
+        places[b] = at / LANES + if K > 1 { (block + b).min(blocks - 1) } else { block };
         keys[b] = &cache.keys[places[b] * head_dim..][..head_dim];
     }
     // The same of the next page.
