@@ -49,7 +49,7 @@ pub const fn attention_lines(head_dim: usize) -> usize {
     QUERIES * head_dim.div_ceil(LANES)
 }
 
-/// Whether [`attend`] attends to parts. Builds for WebAssembly without threads have no use for that, and leave it out.
+/// Whether [`attend`] takes a part. Builds for WebAssembly without threads have no use for that, and leave it out.
 pub const ATTENDS_TO_PARTS: bool = cfg!(any(not(target_family = "wasm"), target_feature = "atomics"));
 
 /// What a part of an attention holds besides its weighted sum of values: the largest score and the sum of weights.
@@ -67,8 +67,8 @@ pub const PART_TERMS: usize = 2;
 /// Position `p` of the sequence lies at position `p` of `cache`, or with `pages` at `pages[p / PAGE] * PAGE + p % PAGE`,
 /// so that sequences share a cache, and what they begin with (PagedAttention, arXiv 2309.06180).
 ///
-/// Panics if `group` is zero, if `part` is not as said or [left out](ATTENDS_TO_PARTS), if the cache or `pages` holds fewer than `first + tokens` positions, or `scratch` fewer lines than
-/// [`attention_lines`]; what it holds does not matter.
+/// Panics if `group` is zero, if `part` is not as said, if the cache or `pages` holds fewer than `first + tokens` positions,
+/// or `scratch` fewer lines than [`attention_lines`]; what it holds does not matter.
 pub fn attend(
     isa: IsaKind,
     q: &[f32],
@@ -82,6 +82,7 @@ pub fn attend(
     out: MatrixMut<'_>,
     scratch: &mut [[f32; LANES]],
 ) {
+    debug_assert!(ATTENDS_TO_PARTS || part.is_none());
     let part = part.filter(|_| ATTENDS_TO_PARTS);
     let terms = if part.is_some() { PART_TERMS } else { 0 };
     let head_dim = out.columns() - terms;
