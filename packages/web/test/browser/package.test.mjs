@@ -302,13 +302,16 @@ test('an answer is aborted, and the next one works', async (t) => {
 
 /**
  * Bytes of memory that the pages' processes have to themselves, as Linux counts them: what browsers measure for pages
- * leaves out the memory of modules.
+ * leaves out the memory of modules. The process of the browser's own controls is none of the pages', and grows while they
+ * start.
  */
 async function memoryOf(page) {
   await (await page.context().newCDPSession(page)).send('HeapProfiler.collectGarbage');
   const { processInfo } = await (await browser.newBrowserCDPSession()).send('SystemInfo.getProcessInfo');
-  const own = ({ id }) => Number(/^Private_Dirty: +(\d+)/m.exec(readFileSync(`/proc/${id}/smaps_rollup`, 'utf8'))[1]) * 1024;
-  return processInfo.filter(({ type }) => type === 'renderer').reduce((sum, process) => sum + own(process), 0);
+  const read = ({ id }, name) => readFileSync(`/proc/${id}/${name}`, 'utf8');
+  const own = (process) => Number(/^Private_Dirty: +(\d+)/m.exec(read(process, 'smaps_rollup'))[1]) * 1024;
+  const ofPages = (process) => process.type === 'renderer' && !read(process, 'cmdline').includes('--top-chrome-webui');
+  return processInfo.filter(ofPages).reduce((sum, process) => sum + own(process), 0);
 }
 
 /** `memoryOf`, when it is below `limit`, or else after a while: workers end in their own time. */
