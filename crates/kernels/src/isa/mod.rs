@@ -339,8 +339,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     }
     /// Rounds to nearest even and writes as bytes; every lane is from -127 to 127.
     fn store_i8(self, v: Self::F32, to: &mut [i8; 16]);
-    /// Rounds to nearest even and writes as 16-bit words; every lane is from -32767 to 32767.
-    fn store_i16(self, v: Self::F32, to: &mut [i16; 16]);
+    /// Rounds to nearest even and writes as 16-bit words, little-endian; every lane is from -32767 to 32767.
+    fn store_i16(self, v: Self::F32, to: &mut [u8; 32]);
     /// The half-precision floats that `chunk`'s blocks of `BLOCK` bytes begin with, in the even lanes; in the odd lanes
     /// those that follow them, or zero unless `TWO`. Lane `2 * i` is of block `i`; zero past the end.
     #[inline(always)]

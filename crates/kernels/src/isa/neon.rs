@@ -217,11 +217,11 @@ macro_rules! neon {
                     let [low, high] = words(v);
                     vst1q_s8(to.as_mut_ptr(), vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)))
                 };
-                fn store_i16(self, v: [float32x4_t; 4], to: &mut [i16; 16]) = {
-                    let (low, high) = to.split_at_mut(8);
+                fn store_i16(self, v: [float32x4_t; 4], to: &mut [u8; 32]) = {
+                    let (low, high) = to.split_at_mut(16);
                     let words = words(v);
-                    vst1q_s16(low.as_mut_ptr(), words[0]);
-                    vst1q_s16(high.as_mut_ptr(), words[1])
+                    vst1q_s16(low.as_mut_ptr().cast(), words[0]);
+                    vst1q_s16(high.as_mut_ptr().cast(), words[1])
                 };
             }
         }

@@ -168,8 +168,10 @@ impl Isa for Scalar {
         from.map(f32::from)
     }
     #[inline(always)]
-    fn store_i16(self, v: [f32; 16], to: &mut [i16; 16]) {
-        *to = self.round(v).map(|x| x as i16);
+    fn store_i16(self, v: [f32; 16], to: &mut [u8; 32]) {
+        for (to, x) in to.as_chunks_mut().0.iter_mut().zip(self.round(v)) {
+            *to = (x as i16).to_le_bytes();
+        }
     }
     #[inline(always)]
     fn store_i8(self, v: [f32; 16], to: &mut [i8; 16]) {

@@ -306,9 +306,9 @@ super::parts::isa_by_parts! {
     }
 
     #[inline(always)]
-    fn store_i16(self, v: Self::F32, to: &mut [i16; 16]) {
+    fn store_i16(self, v: Self::F32, to: &mut [u8; 32]) {
         let words = words(v);
-        let (low, high) = to.split_at_mut(8);
+        let (low, high) = to.split_at_mut(16);
         // SAFETY: each half covers 16 bytes; stores need no alignment.
         unsafe {
             v128_store(low.as_mut_ptr().cast(), words[0]);

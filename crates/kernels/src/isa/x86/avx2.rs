@@ -112,7 +112,7 @@ crate::isa::parts::isa_by_parts! {
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(to.as_mut_ptr().cast(), bytes)
         };
-        fn store_i16(self, v: [__m256; 2], to: &mut [i16; 16]) =
+        fn store_i16(self, v: [__m256; 2], to: &mut [u8; 32]) =
             _mm256_storeu_si256(to.as_mut_ptr().cast(), words(v));
         fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> [__m256; 2] = {
             let padded;

@@ -153,7 +153,7 @@ macro_rules! avx512 {
                 };
                 fn store_i8(self, v: __m512, to: &mut [i8; 16]) =
                     _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
-                fn store_i16(self, v: __m512, to: &mut [i16; 16]) =
+                fn store_i16(self, v: __m512, to: &mut [u8; 32]) =
                     _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
                 fn load_f16_heads<const BLOCK: usize, const TWO: bool>(self, chunk: &[u8]) -> __m512 = {
                     let words = match chunk.get(..8 * BLOCK) {

@@ -129,8 +129,8 @@ crate::isa::parts::isa_by_parts! {
             let [low, high] = words(v);
             _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_packs_epi16(low, high))
         };
-        fn store_i16(self, v: [__m128; 4], to: &mut [i16; 16]) = {
-            let (low, high) = to.split_at_mut(8);
+        fn store_i16(self, v: [__m128; 4], to: &mut [u8; 32]) = {
+            let (low, high) = to.split_at_mut(16);
             let words = words(v);
             _mm_storeu_si128(low.as_mut_ptr().cast(), words[0]);
             _mm_storeu_si128(high.as_mut_ptr().cast(), words[1])

@@ -12,7 +12,7 @@ use crate::isa::{Isa, IsaKind, LANES, Op};
 use crate::ops::MatrixMut;
 use crate::ops::activation::exp_lanes;
 use crate::ops::math::{exp, sqrt};
-use crate::ops::matmul::{FLOAT_PANELS, NORM, PairsProduct, PairsRow, Panel, RoundLanes, round, store_pairs};
+use crate::ops::matmul::{FLOAT_PANELS, NORM, PairsProduct, PairsRow, Panel, RoundLanes, round};
 
 /// Keys that are rounded at a time: their panels are as many as a product takes.
 const SPAN: usize = PAGE;
@@ -190,8 +190,8 @@ impl Op for Start<'_> {
             out.row_mut(t).fill(0.0);
             let mut padded = [[0.0; LANES]; HEAD / LANES];
             padded.as_flattened_mut()[..head_dim].copy_from_slice(&q[t * q_stride..][..head_dim]);
-            let codes = query.0.as_chunks_mut().0;
-            let [norm] = round(isa, lines, |_, i| padded[i], |_, i, pairs| codes[i] = pairs);
+            let codes = query.0.as_flattened_mut().as_chunks_mut().0;
+            let [norm] = round(isa, lines, |_, i| padded[i], |_, i, integers| codes[i] = integers);
             memory.query_scales[t] = norm * scale;
         }
         memory.largest[..out.rows()].fill(f32::NEG_INFINITY);
@@ -336,8 +336,9 @@ impl Op for Add<'_> {
             // No weight is more than one, so that the sum of their squares is no more than theirs.
             let factors = sums.map(|sum| NORM / sqrt(sum));
             for (t, (before, total)) in before.iter_mut().zip(&mut memory.totals[queries]).enumerate() {
-                for (line, codes) in scores[t][..lines].iter().zip(weights[t].0.as_chunks_mut().0) {
-                    store_pairs(isa, isa.mul(isa.load_f32(line), isa.splat(factors[t])), codes);
+                let codes = weights[t].0.as_flattened_mut().as_chunks_mut().0;
+                for (line, codes) in scores[t][..lines].iter().zip(codes) {
+                    isa.store_i16(isa.mul(isa.load_f32(line), isa.splat(factors[t])), codes);
                 }
                 let (new, mut part) = (largest[t / LANES][t % LANES], changes[t / LANES][t % LANES]);
                 if new > *before {

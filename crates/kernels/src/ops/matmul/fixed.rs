@@ -80,8 +80,8 @@ impl Op for Quantize<'_> {
 impl Quantize<'_> {
     #[inline(always)]
     fn chunk<I: Isa>(isa: I, x: &[f32; CHUNK], out: &mut I16Chunk) {
-        let (x, codes) = (x.as_chunks().0, out.codes.as_chunks_mut().0);
-        [out.scale] = round(isa, CHUNK / 16, |_, i| x[i], |_, i, pairs| codes[i] = pairs);
+        let (x, lines) = (x.as_chunks().0, out.codes.as_flattened_mut().as_chunks_mut().0);
+        [out.scale] = round(isa, CHUNK / 16, |_, i| x[i], |_, i, integers| lines[i] = integers);
     }
 }
 
@@ -92,7 +92,7 @@ pub(in crate::ops) fn round<I: Isa, const R: usize>(
     isa: I,
     len: usize,
     line: impl Fn(usize, usize) -> [f32; 16],
-    mut write: impl FnMut(usize, usize, [[u8; 4]; 8]),
+    mut write: impl FnMut(usize, usize, [u8; 32]),
 ) -> [f32; R] {
     let mut squares = [isa.splat(0.0); R];
     for i in 0..len {
@@ -109,9 +109,9 @@ pub(in crate::ops) fn round<I: Isa, const R: usize>(
     }
     for i in 0..len {
         for r in 0..R {
-            let mut pairs = [[0; 4]; 8];
-            store_pairs(isa, isa.mul(isa.load_f32(&line(r, i)), factors[r]), &mut pairs);
-            write(r, i, pairs);
+            let mut integers = [0; 32];
+            isa.store_i16(isa.mul(isa.load_f32(&line(r, i)), factors[r]), &mut integers);
+            write(r, i, integers);
         }
     }
     scales
@@ -144,12 +144,13 @@ impl Op for RoundLanes<'_> {
         let (pairs, rest) = x.as_chunks::<2>();
         let last = rest.first().map(|line| [*line, [0.0; 16]]);
         for (lines, out) in pairs.iter().chain(&last).zip(out) {
-            let mut words = [[0; 16]; 2];
-            for (line, words) in lines.iter().zip(&mut words) {
-                isa.store_i16(isa.mul(isa.load_f32(line), factors), words);
+            let mut integers = [[0; 32]; 2];
+            for (line, integers) in lines.iter().zip(&mut integers) {
+                isa.store_i16(isa.mul(isa.load_f32(line), factors), integers);
             }
-            for (lane, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                *out = pair([words[0][lane], words[1][lane]]);
+            let [first, second] = integers.each_ref().map(|integers| integers.as_chunks::<2>().0);
+            for ((out, a), b) in out.as_chunks_mut::<4>().0.iter_mut().zip(first).zip(second) {
+                *out = [a[0], a[1], b[0], b[1]];
             }
         }
         scales
@@ -165,22 +166,6 @@ fn scale(squares: f32, bound: impl FnOnce() -> f32) -> (f32, f32) {
         norm = bound();
     }
     (norm / NORM, if norm > 0.0 { NORM / norm } else { 0.0 })
-}
-
-/// Rounds to integers, which lanes do not leave.
-#[inline(always)]
-pub(in crate::ops) fn store_pairs<I: Isa>(isa: I, v: I::F32, to: &mut [[u8; 4]; 8]) {
-    let mut words = [0; 16];
-    isa.store_i16(v, &mut words);
-    for (bytes, words) in to.iter_mut().zip(words.as_chunks::<2>().0) {
-        *bytes = pair(*words);
-    }
-}
-
-#[inline(always)]
-fn pair([a, b]: [i16; 2]) -> [u8; 4] {
-    let ([a, b], [c, d]) = (a.to_le_bytes(), b.to_le_bytes());
-    [a, b, c, d]
 }
 
 /// What the norm of at most [`CHUNK`] numbers does not exceed, where their squares leave the range of floats: 0 if they are
@@ -304,8 +289,8 @@ impl Numbers for Fixed<'_> {
         let blocks = columns_in_blocks(len) / (2 * ROWS);
         let codes = &mut scratch.codes[..blocks];
         for (four, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
-            let write = |r: usize, i: usize, pairs: [[u8; 4]; 8]| {
-                codes[i / 2][4 * four + r][32 * (i % 2)..][..32].copy_from_slice(pairs.as_flattened());
+            let write = |r: usize, i: usize, integers: [u8; 32]| {
+                codes[i / 2][4 * four + r].as_chunks_mut().0[i % 2] = integers;
             };
             let scales: [f32; 4] = if format == Format::F32 && len == 2 * ROWS * blocks {
                 let rows = rows.map(|row| &row.as_chunks().0[..2 * blocks]);

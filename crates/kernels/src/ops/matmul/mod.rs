@@ -20,7 +20,7 @@ use crate::isa::{CodeRange, Isa, IsaKind};
 use crate::with_quant;
 
 pub use fixed::{I16Chunk, matmul_i16, prefers_i16, quantize_i16};
-pub(super) use fixed::{NORM, PairsProduct, PairsRow, RoundLanes, round, store_pairs};
+pub(super) use fixed::{NORM, PairsProduct, PairsRow, RoundLanes, round};
 pub use panel::PanelRun;
 pub(super) use tiles::Panel;
 pub use tiles::{FLOAT_PANELS, FloatPanel};
