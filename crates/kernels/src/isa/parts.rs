@@ -80,12 +80,7 @@ macro_rules! isa_by_parts {
             }
             #[inline(always)]
             fn load_halves(self, low: &[u8; 32], high: &[u8; 32]) -> Self::Bytes {
-                let mut out = [self.splat_byte1(0); $n];
-                for i in 0..$n / 2 {
-                    out[i] = self.load1(Self::part(low, i));
-                    out[i + $n / 2] = self.load1(Self::part(high, i));
-                }
-                out
+                $crate::isa::parts::load_halves!($n, self, low, high)
             }
             #[inline(always)]
             fn load_twice_shifted(self, from: &[u8; 32], low: u32, high: u32) -> Self::Bytes {
@@ -263,6 +258,21 @@ macro_rules! load_nibbles {
     }};
 }
 
+/// Not a loop: that would become a copy of memory, which compilers for WebAssembly do by way of other registers.
+macro_rules! load_halves {
+    (2, $isa:ident, $low:ident, $high:ident) => {
+        [$isa.load1($low), $isa.load1($high)]
+    };
+    (4, $isa:ident, $low:ident, $high:ident) => {
+        [
+            $isa.load1(Self::part($low, 0)),
+            $isa.load1(Self::part($low, 1)),
+            $isa.load1(Self::part($high, 0)),
+            $isa.load1(Self::part($high, 1)),
+        ]
+    };
+}
+
 macro_rules! load_quarters {
     (2, $isa:ident, $quarters:expr) => {{
         let [a, b, c, d] = $quarters;
@@ -292,4 +302,4 @@ macro_rules! fold {
     };
 }
 
-pub(super) use {each_part, fold, isa_by_parts, load_nibbles, load_quarters, spread};
+pub(super) use {each_part, fold, isa_by_parts, load_halves, load_nibbles, load_quarters, spread};
