@@ -103,6 +103,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const SIGNED_BIAS: u8;
     /// Whether dot products gain from knowing that codes are below 16: operations compile twice for that.
     const NIBBLES: bool = false;
+    /// Whether there are so few registers that the loop over the lines of a panel is to stay a loop: what compilers bring
+    /// forward out of it they would have to put into memory.
+    const FEW_REGISTERS: bool = false;
     /// Whether panels hold signed codes as words, which [`Isa::dot_pairs`] multiplies faster than
     /// [`Isa::dot_signed`] does bytes.
     const WIDE: bool = false;
@@ -268,7 +271,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
         // Sums of nibbles have 16 bits until they are finished, perhaps.
         let nibbles = range == CodeRange::Nibble;
         let mut sums = if nibbles { [[self.splat_i32(0); T]; P] } else { start };
-        for q in 0..N {
+        // The compiler does not see through this, so it cannot unroll the loop.
+        let steps = if Self::FEW_REGISTERS { core::hint::black_box(N).min(N) } else { N };
+        for q in 0..steps {
             let mut line = [self.splat_byte(0); P];
             unrolled!(p < P, {
                 line[p] = self.load(&lines[p][q]);

@@ -96,6 +96,7 @@ crate::isa::parts::isa_by_parts! {
     Avx2 = "avx2", 2 registers of 32 bytes, rows 4, tokens 4, __m256i, __m256i, __m256;
 
     const NIBBLES: bool = true;
+    const FEW_REGISTERS: bool = true;
 
     steps! {
         // Eight pairs cannot leave an i16: 8 * 2 * 15 * 127 is below 32768.
