@@ -229,6 +229,28 @@ fn norms() {
 }
 
 #[test]
+fn the_first_above() {
+    let mut random = Random::new(6);
+    for len in [0, 1, 15, 64, 65, 200, 300] {
+        let mut values = random.floats(len);
+        for place in [None, Some(len / 2), Some(len.saturating_sub(1))] {
+            for found in [4.0, f32::INFINITY, f32::NAN] {
+                // Masked values, which are smaller than all others, in many of its blocks.
+                values.iter_mut().step_by(70).for_each(|x| *x = f32::NEG_INFINITY);
+                let place = place.filter(|&place| place < len);
+                place.into_iter().for_each(|place| values[place] = found);
+                for isa in IsaKind::available() {
+                    assert_eq!(first_above(isa, &values, 3.0), place, "{isa} {len} {found}");
+                    let any = values.iter().position(|&x| x.is_nan() || x > f32::NEG_INFINITY);
+                    assert_eq!(first_above(isa, &values, f32::NEG_INFINITY), any, "{isa} {len} {found}");
+                }
+                place.into_iter().for_each(|place| values[place] = 0.0);
+            }
+        }
+    }
+}
+
+#[test]
 fn activations() {
     let x: Vec<f32> = (-4000..4000).map(|i| i as f32 / 200.0).collect();
     let erf = |x: f64| {

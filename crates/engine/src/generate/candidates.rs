@@ -1,5 +1,9 @@
 use std::cmp::Ordering;
 
+use firecrest_kernels::isa::IsaKind;
+use firecrest_kernels::ops;
+
+use super::SampleError;
 use super::random::SplitMix64;
 
 /// A token that may be chosen, and its logit: finite, never masked.
@@ -14,6 +18,54 @@ fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
+/// Goes through logits for those above a bar that rises on the way.
+pub(super) struct Above<'a> {
+    logits: &'a [f32],
+    next: usize,
+    isa: IsaKind,
+}
+
+impl<'a> Above<'a> {
+    pub(super) fn new(logits: &'a [f32]) -> Self {
+        Self { logits, next: 0, isa: IsaKind::best() }
+    }
+
+    /// The next token above `bar`. Fails if a logit on the way is NaN or positive infinity.
+    pub(super) fn next(&mut self, bar: f32) -> Result<Option<Candidate>, SampleError> {
+        let rest = &self.logits[self.next..];
+        // The very next one is looked at first: where most are above the bar, it is.
+        let next = if rest.first().is_some_and(|&logit| logit > bar) {
+            Some(0)
+        } else {
+            ops::first_above(self.isa, rest, bar)
+        };
+        let Some(skipped) = next else {
+            self.next = self.logits.len();
+            return Ok(None);
+        };
+        let (id, logit) = ((self.next + skipped) as u32, rest[skipped]);
+        self.next += skipped + 1;
+        // Written so that NaN, which compares with nothing, fails too.
+        if logit < f32::INFINITY {
+            Ok(Some(Candidate { id, logit }))
+        } else {
+            Err(SampleError::BadLogit { token: id, logit })
+        }
+    }
+}
+
+/// The unmasked token with the largest logit, the first of equals; `None` if there is none. Fails if a logit is NaN or
+/// positive infinity.
+pub(crate) fn likeliest(logits: &[f32]) -> Result<Option<u32>, SampleError> {
+    let (mut above, mut best) = (Above::new(logits), None);
+    let mut bar = f32::NEG_INFINITY;
+    while let Some(token) = above.next(bar)? {
+        bar = token.logit;
+        best = Some(token.id);
+    }
+    Ok(best)
+}
+
 /// The tokens that are left to choose from, in no particular order, and the filters that thin them.
 ///
 /// Every filter leaves at least one candidate where there was one.
@@ -21,29 +73,25 @@ fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
 pub(super) struct Candidates(Vec<Candidate>);
 
 impl Candidates {
-    /// The unmasked tokens of `logits`, or the `top_k` likeliest of them if that is not 0.
+    /// The unmasked tokens of `logits`, or the `top_k` likeliest of them if that is not 0. Fails if a logit is NaN or
+    /// positive infinity.
     ///
     /// One pass: a buffer of twice `top_k` takes what beats the worst token sure to be kept, and is halved by selection
     /// when full. On real logits the bar rises quickly and the pass is a comparison per token.
-    pub(super) fn fill(&mut self, logits: &[f32], top_k: usize) {
+    pub(super) fn fill(&mut self, logits: &[f32], top_k: usize) -> Result<(), SampleError> {
         let kept = &mut self.0;
         kept.clear();
-        let tokens = (0u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit });
-        if top_k == 0 || top_k >= logits.len() {
-            kept.extend(tokens.filter(|token| token.logit > f32::NEG_INFINITY));
-            return;
-        }
-        let mut bar = f32::NEG_INFINITY;
-        for token in tokens {
-            if token.logit > bar {
-                kept.push(token);
-                if kept.len() == 2 * top_k {
-                    keep_likeliest(kept, top_k);
-                    bar = kept[top_k - 1].logit;
-                }
+        let top_k = if top_k == 0 { logits.len() } else { top_k.min(logits.len()) };
+        let (mut above, mut bar) = (Above::new(logits), f32::NEG_INFINITY);
+        while let Some(token) = above.next(bar)? {
+            kept.push(token);
+            if kept.len() == 2 * top_k {
+                keep_likeliest(kept, top_k);
+                bar = kept[top_k - 1].logit;
             }
         }
         keep_likeliest(kept, top_k);
+        Ok(())
     }
 
     /// The candidates, likeliest first.
@@ -156,7 +204,7 @@ mod tests {
 
     fn candidates(logits: &[f32], top_k: usize) -> Candidates {
         let mut candidates = Candidates::default();
-        candidates.fill(logits, top_k);
+        candidates.fill(logits, top_k).unwrap();
         candidates
     }
 

@@ -276,7 +276,7 @@ impl Progress {
     ) -> Result<Piece, Ended> {
         let logits = session.logits()?;
         let token = self.sampler.sample(logits)?;
-        let logprobs = self.config.logprobs.map(|top| TokenLogprobs::new(logits, token, top));
+        let logprobs = self.config.logprobs.map(|top| TokenLogprobs::new(logits, token, top)).transpose()?;
         self.stats.generated_tokens += 1;
 
         let vocab = session.vocab();

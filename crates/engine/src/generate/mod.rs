@@ -33,6 +33,7 @@ mod fake;
 mod tests;
 
 pub use cancel::CancelToken;
+pub(crate) use candidates::likeliest;
 pub use config::{ConfigError, ContextOverflow, Dry, GenerationConfig};
 pub use error::{GenerateError, SampleError};
 pub use generation::{FinishReason, Generation, Output, Piece, Progress};

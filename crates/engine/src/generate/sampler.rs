@@ -1,4 +1,4 @@
-use super::candidates::Candidates;
+use super::candidates::{Candidates, likeliest};
 use super::dry::DryState;
 use super::penalties::Penalties;
 use super::random::{self, SplitMix64};
@@ -78,16 +78,11 @@ impl Sampler {
             process(&self.bias, self.penalties.as_ref(), self.dry.as_ref(), &mut self.processed);
             &self.processed
         };
-        // Written so that NaN, which compares with nothing, is found too.
-        let fits = |logit: f32| logit < f32::INFINITY;
-        if let Some((token, &logit)) = (0..).zip(logits).find(|(_, logit)| !fits(**logit)) {
-            return Err(SampleError::BadLogit { token, logit });
-        }
         if self.temperature == 0.0 {
-            return likeliest(logits).ok_or(SampleError::AllMasked);
+            return likeliest(logits)?.ok_or(SampleError::AllMasked);
         }
         let candidates = &mut self.candidates;
-        candidates.fill(logits, self.top_k);
+        candidates.fill(logits, self.top_k)?;
         if self.typical_p < 1.0 {
             candidates.typical(self.typical_p);
         }
@@ -113,17 +108,6 @@ fn process(bias: &[(u32, f32)], penalties: Option<&Penalties>, dry: Option<&DryS
     if let Some(dry) = dry {
         dry.apply(logits);
     }
-}
-
-/// The unmasked token with the largest logit, the first of equals.
-fn likeliest(logits: &[f32]) -> Option<u32> {
-    let mut best = (None, f32::NEG_INFINITY);
-    for (id, &logit) in (0..).zip(logits) {
-        if logit > best.1 {
-            best = (Some(id), logit);
-        }
-    }
-    best.0
 }
 
 #[cfg(test)]

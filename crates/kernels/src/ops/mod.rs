@@ -14,6 +14,7 @@ mod norm;
 mod probe;
 mod quantized;
 mod rope;
+mod scan;
 
 pub use activation::{Activation, activate, activate_gated, activate_rows};
 pub use attention::{
@@ -32,3 +33,4 @@ pub use norm::{layer_norm, rms_norm};
 pub use probe::{probe_f32, probe_int8, probe_read};
 pub use quantized::{QuantizedChunk, chunks, dequantize, quantize};
 pub use rope::{RopeLayout, rotate};
+pub use scan::first_above;

@@ -7,6 +7,7 @@
 //! logits are computed where that bound reaches the logit of the best guess.
 
 use crate::backend::{Buffer, CoarseLayout, CoarseMatrix, Cpu, Input, Matrix, Output};
+use crate::generate::likeliest;
 use crate::gguf::Format;
 use crate::nn::weights::DecoderWeights;
 use crate::sparse::{PROOF_TERMS, ScreenProfile};
@@ -260,12 +261,12 @@ impl Screen {
         logits.data_mut().iter_mut().zip(b.rest.read()).for_each(|(x, y)| *x += y);
 
         let guesses = logits.read();
-        let best = largest(guesses);
+        let best = likeliest(guesses).ok()??;
         b.rows.clear();
-        b.rows.push(best as u32);
+        b.rows.push(best);
         let input = Input { x, norm: Some(&weights.output_norm) };
         cpu.project_rows(input, [&weights.output.matrix], &b.rows, &mut b.values);
-        let least = b.values[0][0] + weights.output.bias.as_ref().map_or(0.0, |bias| bias[best]);
+        let least = b.values[0][0] + weights.output.bias.as_ref().map_or(0.0, |bias| bias[best as usize]);
         let missing: f32 = terms.iter().zip(&proof.scales).map(|(x, s)| x * s).sum();
         if !(missing.is_finite() && least.is_finite()) {
             return None;
@@ -311,21 +312,6 @@ fn at_least(values: &[f32], keep: impl Fn(usize, f32) -> bool, out: &mut Vec<u32
     }
     let last = (values.len() - rest.len()..values.len()).zip(rest);
     out.extend(last.filter(|&(i, &x)| keep(i, x)).map(|(i, _)| i as u32));
-}
-
-/// The place of the largest.
-fn largest(values: &[f32]) -> usize {
-    let (mut best, mut place) = (f32::NEG_INFINITY, 0);
-    for (run, values) in values.chunks(16).enumerate() {
-        if values.iter().fold(false, |any, &x| any | (x > best)) {
-            for (i, &x) in values.iter().enumerate() {
-                if x > best {
-                    (best, place) = (x, 16 * run + i);
-                }
-            }
-        }
-    }
-    place
 }
 
 fn norm(x: &[f32]) -> f32 {
