@@ -93,14 +93,20 @@ export async function openPath(path: string) {
   };
 }
 
+/** Those who wait for {@link breathe}, first come first. */
+const breathing: (() => void)[] = [];
+/** Wakes the first of them: one for all, as to make a channel takes longer than to use it. */
+let breath: MessagePort | undefined;
+
 /** Lets messages in that have arrived meanwhile. */
 export function breathe(): Promise<void> {
-  return new Promise((resolve) => {
+  // An open channel would keep Node from ending.
+  if (isNode) return new Promise((resolve) => void setImmediate(resolve));
+  if (!breath) {
     const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
+    port1.onmessage = () => breathing.shift()?.();
+    breath = port2;
+  }
+  breath.postMessage(null);
+  return new Promise((resolve) => void breathing.push(resolve));
 }

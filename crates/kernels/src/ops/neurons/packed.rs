@@ -74,7 +74,6 @@ struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    #[inline(always)]
     fn next(&mut self) -> Option<Group<'a>> {
         let layout = self.layout;
         loop {
