@@ -77,7 +77,7 @@ impl Candidates {
     /// positive infinity.
     ///
     /// One pass: a buffer of twice `top_k` takes what beats the worst token sure to be kept, and is halved by selection
-    /// when full. On real logits the bar rises quickly and the pass is a comparison per token.
+    /// when full. On real logits the bar rises quickly, and most of them are passed over by vectors.
     pub(super) fn fill(&mut self, logits: &[f32], top_k: usize) -> Result<(), SampleError> {
         let kept = &mut self.0;
         kept.clear();
