@@ -28,7 +28,8 @@ pub enum Codes {
 pub enum Order {
     /// In order.
     Linear,
-    /// The first halves of four groups of 32, then their second halves: blocks of nibbles.
+    /// The first halves of four groups of 32, which stand as [`Isa::SPACED`] says, then their second halves: blocks of
+    /// nibbles.
     Halves,
     /// The first and the third group of 32, then the second and the fourth: nibbles of 64 weights.
     Groups,
@@ -37,10 +38,11 @@ pub enum Order {
 impl Order {
     /// Numbers of the runs of 16 codes in the quarters of both vectors.
     #[inline(always)]
-    pub const fn quarters(self) -> [[usize; 4]; 2] {
+    pub const fn quarters<I: Isa>(self) -> [[usize; 4]; 2] {
+        let [a, b, c, d] = I::SPACED;
         match self {
             Order::Linear => [[0, 1, 2, 3], [4, 5, 6, 7]],
-            Order::Halves => [[0, 2, 4, 6], [1, 3, 5, 7]],
+            Order::Halves => [[2 * a, 2 * b, 2 * c, 2 * d], [2 * a + 1, 2 * b + 1, 2 * c + 1, 2 * d + 1]],
             Order::Groups => [[0, 1, 4, 5], [2, 3, 6, 7]],
         }
     }

@@ -117,6 +117,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Whether each of four registers of a vector takes another row of a product with one token: a row has one register
     /// of sums then, and what is shared by rows stays in registers.
     const ROW_A_QUARTER: bool = false;
+    /// In which order [`Isa::load_spaced`] has the pieces. Where a vector is two registers, each best has two pieces whose
+    /// scales stand in different halves of a register: shuffles within halves are cheaper than across.
+    const SPACED: [usize; 4] = [0, 1, 2, 3];
     /// Whether [`Isa::dot_pairs`] multiplies more numbers in the same time than [`Isa::mul_add`].
     const PAIRS: bool = true;
     /// Whether [`Isa::load_f16_heads`] gives finite numbers for infinities too, and for what is no number.
@@ -147,25 +150,29 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn load_nibbles(self, first: &[u8; 16], second: &[u8; 16]) -> Self::Bytes;
     /// The quarters `order` of 128 bytes.
     fn load_quarters(self, from: &[[u8; 16]; 8], order: [usize; 4]) -> Self::Bytes;
-    /// Four times 16 bytes, `STRIDE` apart, the first at `bytes[at]`. Panics if they leave `bytes`.
+    /// Four times 16 bytes, `STRIDE` apart, the first at `bytes[at]`, in the order [`Isa::SPACED`]. Panics if they leave
+    /// `bytes`.
     #[inline(always)]
     fn load_spaced<const STRIDE: usize>(self, bytes: &[u8], at: usize) -> Self::Bytes {
         let mut pieces = [[0; 16]; 8];
         for i in 0..4 {
             pieces[i] = *bytes[at + i * STRIDE..].first_chunk().expect("inside");
         }
-        self.load_quarters(&pieces, [0, 1, 2, 3])
+        self.load_quarters(&pieces, Self::SPACED)
     }
     /// Output vector `q` holds quarter `q` of each of the four.
     #[inline(always)]
     fn transpose_quarters(self, v: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
-        let mut bytes = [[0; 64]; 4];
+        let (mut bytes, mut out) = ([[0; 64]; 4], v);
         for (bytes, v) in bytes.iter_mut().zip(v) {
             self.store(v, bytes);
         }
-        let mut out = v;
         for (q, out) in out.iter_mut().enumerate() {
-            *out = self.load_spaced::<64>(bytes.as_flattened(), 16 * q);
+            let mut pieces = [[0; 16]; 8];
+            for (piece, bytes) in pieces.iter_mut().zip(&bytes) {
+                *piece = bytes.as_chunks().0[q];
+            }
+            *out = self.load_quarters(&pieces, [0, 1, 2, 3]);
         }
         out
     }

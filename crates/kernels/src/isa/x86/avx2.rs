@@ -97,6 +97,7 @@ crate::isa::parts::isa_by_parts! {
 
     const NIBBLES: bool = true;
     const FEW_REGISTERS: bool = true;
+    const SPACED: [usize; 4] = [0, 2, 1, 3];
 
     steps! {
         // Eight pairs cannot leave an i16: 8 * 2 * 15 * 127 is below 32768.

@@ -223,7 +223,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         scales: &[[f32; 16]; R],
         sums: &mut [I::F32; R],
     ) {
-        let [first, second] = const { Q::ORDER.quarters() };
+        let [first, second] = const { Q::ORDER.quarters::<I>() };
         let (x_first, x_second) =
             (isa.load_quarters(x.half(half), first), isa.load_quarters(x.half(half), second));
         let lanes = |quarters: [usize; 4]| match Q::GROUP {
@@ -233,7 +233,7 @@ impl<'a, Q: Quant> MatVec<'a, Q> {
         unrolled!(r < R, {
             let [codes, more] = Q::unpack_half(isa, chunk[r], half).map(|codes| biased::<I, Q>(isa, codes));
             // Where each quarter of both vectors is of one group, they share the scale.
-            let products = if const { shares_groups::<Q>() } {
+            let products = if const { shares_groups::<I, Q>() } {
                 isa.dot_all(range::<I, Q>(), [codes, more], [x_first, x_second])
             } else {
                 let products = isa.dot_all(range::<I, Q>(), [more], [x_second]);
@@ -329,8 +329,8 @@ fn pad(tail: &[u8]) -> [u8; MAX_CHUNK_BYTES] {
 }
 
 /// Whether the quarters of both vectors of a half are of the same groups.
-const fn shares_groups<Q: Quant>() -> bool {
-    let [first, second] = Q::ORDER.quarters();
+const fn shares_groups<I: Isa, Q: Quant>() -> bool {
+    let [first, second] = Q::ORDER.quarters::<I>();
     let mut i = 0;
     while i < 4 {
         if first[i] / 2 != second[i] / 2 {
