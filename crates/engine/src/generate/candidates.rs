@@ -19,19 +19,19 @@ fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
 }
 
 /// Goes through logits for those above a bar that rises on the way.
-pub(super) struct Above<'a> {
+struct Above<'a> {
     logits: &'a [f32],
     next: usize,
     isa: IsaKind,
 }
 
 impl<'a> Above<'a> {
-    pub(super) fn new(logits: &'a [f32]) -> Self {
+    fn new(logits: &'a [f32]) -> Self {
         Self { logits, next: 0, isa: IsaKind::best() }
     }
 
     /// The next token above `bar`. Fails if a logit on the way is NaN or positive infinity.
-    pub(super) fn next(&mut self, bar: f32) -> Result<Option<Candidate>, SampleError> {
+    fn next(&mut self, bar: f32) -> Result<Option<Candidate>, SampleError> {
         let rest = &self.logits[self.next..];
         // The very next one is looked at first: where most are above the bar, it is.
         let next = if rest.first().is_some_and(|&logit| logit > bar) {
